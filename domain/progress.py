@@ -1,0 +1,90 @@
+"""Progress: one row per role, table and source partition. It never claims more than is durable."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from typing import TypeVar
+
+import msgspec
+
+from domain.errors import CorruptRowError
+
+FORMAT = 1
+
+
+class Witness(msgspec.Struct, frozen=True):
+    """The last record read: tells a topic re-created under its name."""
+
+    offset: int
+    timestamp: int
+    crc: int
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Offsets [first, next) the function never saw; the Kafka timestamps around it, None where unknown."""
+
+    first: int
+    next: int
+    before_ms: int | None = None
+    after_ms: int | None = None
+
+
+class StateProgress(msgspec.Struct, kw_only=True, omit_defaults=False):
+    """Of (state, table): commits with the cells it speaks for."""
+
+    format: int = FORMAT
+    state_id: str
+    fingerprint: str
+    start: int
+    next_offset: int
+    stream_time: int | None = None
+    witness: Witness | None = None
+    cuts: list[Cut] = []
+    tallies: dict[str, int] = {}
+    cursors: dict[str, int] = {}
+
+
+class FollowerProgress(msgspec.Struct, kw_only=True):
+    """Of a follower: everything below `next_offset` is durable in its sink."""
+
+    format: int = FORMAT
+    state_id: str
+    start: int
+    next_offset: int
+
+
+def encode(progress: StateProgress | FollowerProgress) -> bytes:
+    return msgspec.json.encode(progress, order="deterministic")
+
+
+def decode_state(value: bytes) -> StateProgress:
+    return _decode(value, StateProgress)
+
+
+def decode_follower(value: bytes) -> FollowerProgress:
+    return _decode(value, FollowerProgress)
+
+
+Progress = TypeVar("Progress", StateProgress, FollowerProgress)
+
+
+def _decode(value: bytes, kind: type[Progress]) -> Progress:
+    try:
+        progress = msgspec.json.decode(value, type=kind)
+    except msgspec.MsgspecError as err:
+        raise CorruptRowError(f"progress row {value[:200]!r}: {err}") from err
+    if progress.format != FORMAT:
+        raise CorruptRowError(f"progress row of format {progress.format}, this version knows {FORMAT}")
+    return progress
+
+
+def record_crc(key: bytes | None, value: bytes | None) -> int:
+    """CRC-32 of a record's key and value; absent and empty differ."""
+    crc = zlib.crc32(b"-" if key is None else b"+" + key)
+    return zlib.crc32(b"-" if value is None else b"+" + value, crc)
+
+
+def seek_position(next_offsets: Iterable[int]) -> int:
+    """Where reading starts: the lowest progress. Each reader ignores what is below its own."""
+    return min(next_offsets)

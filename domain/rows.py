@@ -1,0 +1,135 @@
+"""Rows of state and changelog, byte for byte: a format from now on. Golden files in tests/golden/rows.
+
+Key: version, kind, table name (one length byte, UTF-8), then by kind:
+cell: window start (8 bytes, big-endian ms), cell key · certificate: window start · id: window start, id bytes ·
+progress: role (state, counts; archive and events belong to no table, their name is empty).
+Big-endian, so that rows sort by table, window and key.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import Enum
+
+from domain.certificate import Certificate, ClassCount
+from domain.errors import CorruptRowError
+
+FORMAT = 1
+_START = struct.Struct(">Q")
+_CELL = struct.Struct(">QQq")
+_CERTIFICATE = struct.Struct(">Bq" + "QQqq" * 3)
+_ID = struct.Struct(">q")
+_PARTIAL, _FINALS_DONE, _DROPPED = 1, 2, 4
+
+
+class Kind(Enum):
+    CELL = b"c"
+    CERTIFICATE = b"w"
+    ID = b"d"
+    PROGRESS = b"p"
+
+
+class Role(Enum):
+    STATE = "state"
+    COUNTS = "counts"
+    ARCHIVE = "archive"
+    EVENTS = "events"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Value of a cell; `offset` is that of the last event in it."""
+
+    on_time: int
+    late: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowKey:
+    """What a row is about; `tail` is the cell's key, the event id or the progress role."""
+
+    kind: Kind
+    table: str
+    start_ms: int
+    tail: bytes
+
+
+Row = tuple[bytes, bytes | None]
+"""(key, value); a value of None is a tombstone."""
+
+
+def table_prefix(kind: Kind, table: str) -> bytes:
+    name = table.encode()
+    return b"%c%s%c%s" % (FORMAT, kind.value, len(name), name)
+
+
+def window_prefix(kind: Kind, table: str, start_ms: int) -> bytes:
+    """Followed by a cell key or event id; of a certificate the whole key."""
+    return table_prefix(kind, table) + _START.pack(start_ms)
+
+
+def progress_key(role: Role, table: str = "") -> bytes:
+    return table_prefix(Kind.PROGRESS, table) + role.value.encode()
+
+
+def parse_key(key: bytes) -> RowKey | None:
+    """None for a row of another version or kind: kept as it is, never interpreted."""
+    if len(key) < 3 or key[0] != FORMAT:
+        return None
+    try:
+        kind = Kind(key[1:2])
+        table = key[3 : 3 + key[2]].decode()
+    except ValueError:
+        return None
+    rest = key[3 + key[2] :]
+    if kind is Kind.PROGRESS:
+        return RowKey(kind, table, 0, rest)
+    if len(rest) < _START.size:
+        raise CorruptRowError(f"row key {key.hex()} ends inside its window start")
+    return RowKey(kind, table, _START.unpack_from(rest)[0], rest[_START.size :])
+
+
+def pack_cell(on_time: int, late: int, offset: int) -> bytes:
+    return _CELL.pack(on_time, late, offset)
+
+
+def unpack_cell(value: bytes) -> Cell:
+    return Cell(*_unpack(_CELL, value, "cell"))
+
+
+def pack_id(offset: int) -> bytes:
+    return _ID.pack(offset)
+
+
+def unpack_id(value: bytes) -> int:
+    offset: int = _unpack(_ID, value, "event id")[0]
+    return offset
+
+
+def pack_certificate(one: Certificate) -> bytes:
+    flags = _PARTIAL * one.partial | _FINALS_DONE * one.finals_done | _DROPPED * one.dropped
+    counts = (n for c in (one.on_time, one.late, one.expired) for n in (c.count, c.digest, c.first, c.last))
+    return _CERTIFICATE.pack(flags, one.offset, *counts)
+
+
+def unpack_certificate(value: bytes) -> Certificate:
+    flags, offset, *counts = _unpack(_CERTIFICATE, value, "certificate")
+    on_time, late, expired = (ClassCount(*counts[i : i + 4]) for i in (0, 4, 8))
+    return Certificate(
+        offset,
+        on_time,
+        late,
+        expired,
+        partial=bool(flags & _PARTIAL),
+        finals_done=bool(flags & _FINALS_DONE),
+        dropped=bool(flags & _DROPPED),
+    )
+
+
+def _unpack(layout: struct.Struct, value: bytes, what: str) -> tuple[int, ...]:
+    try:
+        return layout.unpack(value)
+    except struct.error as err:
+        raise CorruptRowError(f"{what} row of {len(value)} bytes, expected {layout.size}") from err
