@@ -1,0 +1,324 @@
+"""Assignment: fence, restore, check, seek, go; and loss, in any order the group decides.
+
+Nothing here waits inside the rebalance callback but `revoke`, and that has a budget.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from agents.checkpointer import Checkpointer, Committed
+from agents.events import Listener
+from agents.follower import FollowerSettings, LogFollower
+from agents.opening import Archives, Opened, Opening, to_the_end
+from agents.partition import Partition, gap
+from agents.source import Place, Source
+from domain.errors import FencedError, RetriableError, TaintedError
+from domain.position import Step
+from domain.record import Batch
+from domain.spec import TableSpec, TopicSpec
+from tables.changelog import ChangelogSettings
+from tables.rocksdb import RocksSettings
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 1.0
+GROUP_COMMIT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentSettings:
+    app: str
+    data_dir: Path
+    changelog: ChangelogSettings
+    rocks: RocksSettings = field(default_factory=RocksSettings)
+    follower: FollowerSettings = field(default_factory=FollowerSettings)
+    checkpoint_interval_s: float = 1.0
+    revoke_budget_s: float = 5.0
+    fenced_patience_s: float = 30.0  # a zombie hears of its rebalance within the session timeout
+    accept_gaps: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Owned:
+    """Everything that belongs to one partition while we own it."""
+
+    opened: Opened
+    partition: Partition
+    checkpointer: Checkpointer
+    follower: LogFollower | None
+    hole_at: int = -1
+
+
+class Assignment:
+    """The partitions this worker owns. `crash` is called with what must end the process."""
+
+    def __init__(
+        self,
+        topics: Iterable[TopicSpec],
+        tables: Iterable[TableSpec],
+        source: Source,
+        archives: Archives | None,
+        settings: AssignmentSettings,
+        listener: Listener,
+        crash: Callable[[BaseException], None],
+    ) -> None:
+        self.topics = {topic.name: topic for topic in topics}
+        self.tables = {table.name: table for table in tables}
+        self._source = source
+        self._archives = archives
+        self._settings = settings
+        self._listener = listener
+        self._crash = crash
+        self._opening = Opening(self.topics, self.tables, source, archives, settings, listener)
+        self._owned: dict[Place, Owned] = {}
+        self._locks: dict[Place, asyncio.Lock] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self._group_offsets: dict[Place, int] = {}
+        self._closed = False
+
+    # -- what we own ---------------------------------------------------------------------------
+
+    def partitions(self) -> dict[Place, Partition]:
+        """Restored partitions; one that is still restoring isn't among them."""
+        return {place: owned.partition for place, owned in self._owned.items()}
+
+    def positions(self) -> dict[Place, int]:
+        """Where reading must go on."""
+        return {place: owned.partition.next_offset for place, owned in self._owned.items()}
+
+    def follower(self, place: Place) -> LogFollower | None:
+        return self._owned[place].follower
+
+    # -- gain and loss -------------------------------------------------------------------------
+
+    async def assign(self, places: Iterable[Place]) -> None:
+        """Take over partitions, in parallel. Cancelled by a new rebalance: what is half done is let go."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for place in places:
+                    group.create_task(self._take_over(place))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from several
+
+    async def _take_over(self, place: Place) -> None:
+        """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker."""
+        async with self._lock(place):
+            while place not in self._owned:
+                self._listener.restoring(place)
+                try:
+                    self._own(place, await self._opening.open(place))
+                except (RetriableError, OSError) as err:
+                    log.warning("partition not taken over yet", partition=str(place), reason=str(err))
+                    await asyncio.sleep(RETRY_S)
+
+    def _lock(self, place: Place) -> asyncio.Lock:
+        """One opening or dropping of a partition at a time: a cancelled restore must not fence its successor."""
+        return self._locks.setdefault(place, asyncio.Lock())
+
+    def _own(self, place: Place, opened: Opened) -> None:
+        partition = opened.partition
+        checkpointer = Checkpointer(
+            partition, opened.writer, self._settings.checkpoint_interval_s, self._committed, self._failed
+        )
+        follower = None
+        if opened.sink is not None and partition.archive is not None:
+            follower = LogFollower(
+                str(place),
+                opened.sink,
+                partition.archive.next_offset,
+                self._settings.follower,
+                _ArchiveListener(self, place),
+                lambda: self._close_before(partition),
+            )
+            follower.start()
+            assert follower.task is not None
+            self._watch(follower.task)
+        self._watch(checkpointer.start())
+        self._owned[place] = Owned(opened, partition, checkpointer, follower)
+        self._listener.owned(place)
+        if self._archives is not None and opened.sink is not None:
+            self._spawn(self._recover_archive(place, opened.attempt))
+
+    async def revoke(self, budget_s: float | None = None) -> None:
+        """Give everything up: a last checkpoint where it fits into the budget, else dropped as it is."""
+        budget = self._settings.revoke_budget_s if budget_s is None else budget_s
+        owned, self._owned = self._owned, {}
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*(self._let_go(place, one, budget) for place, one in owned.items()))
+        await self._commit_group_offsets()
+
+    async def _let_go(self, place: Place, owned: Owned, budget_s: float) -> None:
+        try:
+            async with asyncio.timeout(budget_s):
+                await owned.checkpointer.close()
+                await self._close_follower(owned, budget_s / 2)
+                await owned.checkpointer.checkpoint()
+        except (TimeoutError, RetriableError, FencedError) as err:
+            log.warning("no last checkpoint: the next owner folds it again", partition=str(place), reason=repr(err))
+        await self._drop(place, owned)
+
+    async def _close_follower(self, owned: Owned, budget_s: float) -> None:
+        if owned.follower is not None:
+            owned.partition.archive_durable = max(owned.partition.archive_durable, await owned.follower.close(budget_s))
+
+    async def _drop(self, place: Place, owned: Owned) -> None:
+        """Let go of everything at once, waiting for nobody. Runs to its end: the directory is locked until then."""
+        owned.checkpointer.abort()
+        if owned.follower is not None:
+            owned.follower.abort()
+        await to_the_end(self._close_opened(place, owned))
+        self._listener.dropped(place)
+
+    async def _close_opened(self, place: Place, owned: Owned) -> None:
+        async with self._lock(place):
+            await owned.opened.close()
+
+    async def close(self, budget_s: float) -> None:
+        """The last revoke: nothing is folded after it."""
+        self._closed = True
+        await self.revoke(budget_s)
+
+    # -- the path of a batch -------------------------------------------------------------------
+
+    async def take(self, batch: Batch) -> None:
+        """One batch from the transport."""
+        place = Place(batch.topic, batch.partition)
+        owned = self._owned.get(place)
+        if owned is None or self._closed:
+            return  # read for an assignment that is over
+        partition = owned.partition
+        decision = partition.decide(batch)
+        if decision is Step.STALE:
+            self._listener.stale(place)
+            return
+        if decision is Step.HOLE:
+            await self._seek_back(place, owned, batch.start)
+            return
+        owned.hole_at = -1
+        timed = partition.fold(batch)
+        if owned.follower is not None:
+            owned.follower.offer(timed)
+        self._listener.folded(place, partition, len(batch))
+        owned.checkpointer.folded()
+
+    async def _seek_back(self, place: Place, owned: Owned, start: int) -> None:
+        """A hole is a fetch thrown away: read again. The same hole twice may be records deleted for good."""
+        self._listener.hole(place)
+        partition = owned.partition
+        if owned.hole_at == start:
+            begin = (await self._source.bounds(place)).begin
+            if begin > partition.next_offset:
+                raise gap(str(place), partition.next_offset, begin)
+        owned.hole_at = start
+        log.info("hole: seeking back", partition=str(place), expected=partition.next_offset, got=start)
+        await self._source.seek(place, partition.next_offset)
+
+    # -- what the parts report -----------------------------------------------------------------
+
+    def _committed(self, partition: Partition, result: Committed) -> None:
+        place = Place(partition.topic.name, partition.partition)
+        self._listener.committed(place, partition, result.rows, result.seconds)
+        self._group_offsets[place] = partition.group_offset()
+
+    def _failed(self, partition: Partition, error: FencedError | TaintedError) -> None:
+        place = Place(partition.topic.name, partition.partition)
+        owned = self._owned.pop(place, None)
+        if owned is None:
+            return
+        self._listener.commit_failed(place, error)
+        if isinstance(error, FencedError):
+            log.error("fenced: somebody initialised after us; dropping the partition", partition=str(place))
+            self._spawn(self._after_fence(place, owned))
+        else:
+            log.warning("commit outcome unknown: restoring", partition=str(place), reason=str(error))
+            self._spawn(self._again(place, owned))
+
+    async def _again(self, place: Place, owned: Owned) -> None:
+        self._source.pause(place)
+        await self._drop(place, owned)
+        await self._take_over(place)
+        await self._source.seek(place, self._owned[place].partition.next_offset)
+        self._source.resume(place)
+
+    async def _after_fence(self, place: Place, owned: Owned) -> None:
+        """Wait for the rebalance that explains it; `revoke` cancels this. None comes: we must not go on."""
+        await self._drop(place, owned)
+        await asyncio.sleep(self._settings.fenced_patience_s)
+        raise FencedError(f"{place}: another process writes its changelog, and no rebalance took it from us")
+
+    async def _recover_archive(self, place: Place, attempt: str) -> None:
+        """Finish what dead owners left open. Never on the way of counting; tried again for ever."""
+        assert self._archives is not None
+        while True:
+            try:
+                await asyncio.to_thread(self._archives.recover, place.topic, place.partition, attempt)
+            except RetriableError as err:
+                log.warning("archive recovery: trying again", partition=str(place), reason=str(err))
+                await asyncio.sleep(10 * RETRY_S)
+            else:
+                return
+
+    def _close_before(self, partition: Partition) -> int | None:
+        """Archive windows ending at or before this get no more on-time records."""
+        times = [t.standing.stream_time for t in partition.tables if t.standing.stream_time is not None]
+        grace = max(t.spec.grace_ms for t in partition.tables)
+        return min(times) - grace if times else None
+
+    # -- tasks ---------------------------------------------------------------------------------
+
+    async def commit_group_offsets_forever(self) -> None:
+        """Tell lag tools where we are, at leisure."""
+        while True:
+            await asyncio.sleep(GROUP_COMMIT_S)
+            await self._commit_group_offsets()
+
+    async def _commit_group_offsets(self) -> None:
+        offsets, self._group_offsets = self._group_offsets, {}
+        if offsets:
+            await self._source.commit_group_offsets(offsets)
+
+    def _spawn(self, work: asyncio._CoroutineLike[None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        self._watch(task)
+
+    def _watch(self, task: asyncio.Task[None]) -> None:
+        def ended(done: asyncio.Task[None]) -> None:
+            self._background.discard(done)
+            if not done.cancelled() and (error := done.exception()) is not None:
+                self._crash(error)
+
+        task.add_done_callback(ended)
+
+
+class _ArchiveListener:
+    """What the archive follower of one partition tells."""
+
+    def __init__(self, assignment: Assignment, place: Place) -> None:
+        self._assignment = assignment
+        self._place = place
+
+    def synced(self, next_offset: int) -> None:
+        assignment, place = self._assignment, self._place
+        partition = assignment.partitions().get(place)
+        if partition is not None:
+            partition.archive_durable = next_offset
+        assignment._listener.archived(place, next_offset)  # noqa: SLF001 - one room
+
+    def failed(self, error: RetriableError) -> None:
+        self._assignment._listener.sink_failed(self._place, error)  # noqa: SLF001
+
+    def backlog(self, size: int, *, full: bool) -> None:
+        source = self._assignment._source  # noqa: SLF001
+        self._assignment._listener.backlog(self._place, size, full=full)  # noqa: SLF001
+        if full:
+            source.pause(self._place)
+        else:
+            source.resume(self._place)

@@ -1,0 +1,99 @@
+"""The checkpoint of one partition: cut, commit, apply, publish, while folding goes on into fresh dirty sets."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from agents.partition import Checkpoint, Partition
+from domain.errors import FencedError, TaintedError
+from tables.changelog import ChangelogWriter
+from tables.rocksdb import Position
+
+MAX_DIRTY = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What one checkpoint took."""
+
+    rows: int
+    seconds: float
+
+
+class Checkpointer:
+    """Commits a partition's checkpoints one after another.
+
+    The first failed commit ends it: `failed` is called once with the error, and the partition must be dropped.
+    """
+
+    def __init__(
+        self,
+        partition: Partition,
+        writer: ChangelogWriter,
+        interval_s: float,
+        done: Callable[[Partition, Committed], None],
+        failed: Callable[[Partition, FencedError | TaintedError], None],
+    ) -> None:
+        self._partition = partition
+        self._writer = writer
+        self._interval_s = interval_s
+        self._done = done
+        self._failed = failed
+        self._nudge = asyncio.Event()
+        self._stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> asyncio.Task[None]:
+        self._task = asyncio.create_task(self._run(), name=f"checkpointer {self._partition.name}")
+        return self._task
+
+    def folded(self) -> None:
+        """Called after every fold: cuts early when the dirty sets are large."""
+        if self._partition.dirty_cells() > MAX_DIRTY:
+            self._nudge.set()
+
+    async def _run(self) -> None:
+        try:
+            while not self._stopping:
+                try:
+                    async with asyncio.timeout(self._interval_s):
+                        await self._nudge.wait()
+                except TimeoutError:
+                    pass
+                self._nudge.clear()
+                if not self._stopping:
+                    await self.checkpoint()
+        except (FencedError, TaintedError) as err:
+            self._failed(self._partition, err)
+
+    async def checkpoint(self) -> None:
+        """Cut now and commit, if anything moved."""
+        cut = self._partition.cut()
+        if cut is not None:
+            await self.commit(cut)
+
+    async def commit(self, checkpoint: Checkpoint) -> None:
+        """1. One transaction: the commit point. 2. The store, with the changelog position. 3. Publish."""
+        partition = self._partition
+        began = time.monotonic()
+        rows = await asyncio.to_thread(checkpoint.rows, partition.store)
+        last = await self._writer.commit(rows)
+        position = Position(checkpoint.tables[0].progress.state_id, last)
+        await asyncio.to_thread(partition.store.commit, rows, position)
+        partition.committed(checkpoint)
+        self._done(partition, Committed(len(rows), time.monotonic() - began))
+
+    async def close(self) -> None:
+        """Let the checkpoint in flight finish, then stop; later ones are the caller's."""
+        self._stopping = True
+        self._nudge.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def abort(self) -> None:
+        self._stopping = True
+        if self._task is not None:
+            self._task.cancel()

@@ -1,0 +1,189 @@
+"""Followers: tasks that bring a sink after the fold at the sink's own pace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeVar
+
+import structlog
+
+from domain.errors import SinkUnavailableError
+from domain.record import TimedBatch
+from sinks.base import LogSink
+
+log = structlog.get_logger(__name__)
+Result = TypeVar("Result")
+
+MAX_BACKOFF_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class FollowerSettings:
+    sync_interval_s: float = 5.0
+    backlog_bytes: int = 256 << 20
+
+
+class FollowerListener(Protocol):
+    """Told of what a follower does; calls come on the loop."""
+
+    def synced(self, next_offset: int) -> None: ...
+    def failed(self, error: SinkUnavailableError) -> None: ...
+    def backlog(self, size: int, *, full: bool) -> None: ...
+
+
+class _StoppedError(Exception):
+    """The follower was asked to stop while it waited for its sink."""
+
+
+class LogFollower:
+    """Takes every batch of one partition as read and keeps its sink durable up to `durable`.
+
+    An unavailable sink is retried for ever; batches wait meanwhile, and `backlog(full=True)` asks for a pause.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        sink: LogSink,
+        start: int,
+        settings: FollowerSettings,
+        listener: FollowerListener,
+        close_before: Callable[[], int | None],
+    ) -> None:
+        self.durable = start
+        self._name = name
+        self._sink = sink
+        self._settings = settings
+        self._listener = listener
+        self._close_before = close_before
+        self._waiting: deque[TimedBatch] = deque()
+        self._bytes = 0
+        self._full = False
+        self._arrived = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._hop = ThreadPoolExecutor(1, thread_name_prefix=f"follower-{name}")
+        self._gone = False
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"follower {self._name}")
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        return self._task
+
+    def offer(self, batch: TimedBatch) -> None:
+        """Queue a batch; those wholly below what is durable are ignored."""
+        if batch.batch.end <= self.durable:
+            return
+        self._waiting.append(batch)
+        self._bytes += batch.batch.size
+        self._arrived.set()
+        if not self._full and self._bytes > self._settings.backlog_bytes:
+            self._full = True
+            self._listener.backlog(self._bytes, full=True)
+
+    async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._settings.sync_interval_s
+        try:
+            while not self._stop.is_set():
+                await self._wait_until(due)
+                await self._write_waiting()
+                if loop.time() >= due:
+                    await self._sync()
+                    due = loop.time() + self._settings.sync_interval_s
+        except _StoppedError:
+            return
+
+    async def _wait_until(self, due: float) -> None:
+        """Until something arrived, the stop, or (when there is something to sync) the due time."""
+        if self._waiting or self._stop.is_set():
+            return
+        self._arrived.clear()
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(max(due, loop.time() + 0.01)):
+                await self._arrived.wait()
+        except TimeoutError:
+            return
+
+    async def _write_waiting(self) -> None:
+        while self._waiting and not self._stop.is_set():
+            batch = self._waiting[0]
+            await self._retried(partial(self._sink.write, batch))
+            self._waiting.popleft()
+            self._bytes -= batch.batch.size
+            if self._full and self._bytes < self._settings.backlog_bytes // 2:
+                self._full = False
+                self._listener.backlog(self._bytes, full=False)
+
+    async def _sync(self) -> None:
+        # Also with nothing new: closed windows and idle files are finished here.
+        before = self._close_before()
+        durable = await self._retried(partial(self._sink.sync, before))
+        if durable > self.durable:
+            self.durable = durable
+            self._listener.synced(durable)
+
+    async def _retried(self, call: Callable[[], Result]) -> Result:
+        """The call's answer once the sink gives one."""
+        backoff_s = 0.5
+        while True:
+            try:
+                return await self._in_thread(call)
+            except SinkUnavailableError as err:
+                self._listener.failed(err)
+                log.warning("sink unavailable, retrying", sink=err.sink, reason=err.reason, retry_s=backoff_s)
+                try:
+                    async with asyncio.timeout(max(backoff_s, err.retry_after_s)):
+                        await self._stop.wait()
+                except TimeoutError:
+                    backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
+                else:
+                    raise _StoppedError from err
+
+    async def _in_thread(self, call: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._hop, call)
+
+    async def close(self, deadline_s: float) -> int:
+        """Write and sync what fits into the deadline, then let go; returns the durable next offset."""
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._end_task()
+                while self._waiting:
+                    batch = self._waiting[0]
+                    await self._in_thread(partial(self._sink.write, batch))
+                    self._waiting.popleft()
+                self.durable = max(self.durable, await self._in_thread(self._sink.close))
+        except (TimeoutError, SinkUnavailableError) as err:
+            log.warning("sink not closed cleanly; the next owner goes on", follower=self._name, reason=repr(err))
+            self.abort()
+        else:
+            self._gone = True
+            self._hop.shutdown(wait=False)
+        return self.durable
+
+    async def _end_task(self) -> None:
+        self._stop.set()
+        self._arrived.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+            self._task.result()
+
+    def abort(self) -> None:
+        """Let go at once: nothing more is written by us. Safe to repeat."""
+        if self._gone:
+            return
+        self._gone = True
+        self._stop.set()
+        self._arrived.set()
+        if self._task is not None:
+            self._task.cancel()
+        self._hop.submit(self._sink.abort)
+        self._hop.shutdown(wait=False)

@@ -1,0 +1,259 @@
+"""Taking one partition over: fence, open, restore, check against the source, commit what is new."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from agents.events import Listener
+from agents.partition import Checkpoint, Partition, TableFold, first_progress, gap
+from agents.source import Place, Source
+from domain.errors import RefusedError
+from domain.progress import Cut, FollowerProgress, StateProgress, decode_follower, decode_state, record_crc
+from domain.rows import Role, progress_key
+from domain.spec import TableSpec, TopicSpec, fingerprint
+from sinks.base import LogSink
+from tables.changelog import Bounds, ChangelogReader, ChangelogSettings, ChangelogWriter
+from tables.restore import Restored, restore
+from tables.rocksdb import Position, RocksSettings, RocksStore
+
+log = structlog.get_logger(__name__)
+
+TELL_ROWS = 500_000
+Result = TypeVar("Result")
+
+
+class Archives(Protocol):
+    """The process's archive: one sink per partition and assignment."""
+
+    def open(self, topic: TopicSpec, partition: int, attempt: str, start: int) -> LogSink: ...
+
+    def recover(self, topic: str, partition: int, live_attempt: str) -> None:
+        """Finish files of dead owners; those of `live_attempt` are ours. Blocking, idempotent."""
+
+
+class OpeningSettings(Protocol):
+    @property
+    def app(self) -> str: ...
+    @property
+    def data_dir(self) -> Path: ...
+    @property
+    def changelog(self) -> ChangelogSettings: ...
+    @property
+    def rocks(self) -> RocksSettings: ...
+    @property
+    def accept_gaps(self) -> Mapping[Place, tuple[int, int]]: ...
+
+
+@dataclass(slots=True)
+class Opened:
+    """A partition taken over: fenced, restored, nothing running yet."""
+
+    partition: Partition
+    writer: ChangelogWriter
+    store: RocksStore
+    sink: LogSink | None
+    attempt: str
+
+    async def close(self) -> None:
+        await _close(self.writer, self.store)
+
+
+class Opening:
+    """Opens partitions. Cancelled or failed half-way, it leaves nothing held."""
+
+    def __init__(
+        self,
+        topics: Mapping[str, TopicSpec],
+        tables: Mapping[str, TableSpec],
+        source: Source,
+        archives: Archives | None,
+        settings: OpeningSettings,
+        listener: Listener,
+    ) -> None:
+        self._topics = topics
+        self._tables = tables
+        self._source = source
+        self._archives = archives
+        self._settings = settings
+        self._listener = listener
+
+    async def open(self, place: Place) -> Opened:
+        """Raises `RefusedError` when going on would count wrongly, `RetriableError` when asking again may help."""
+        settings = self._settings
+        writer = ChangelogWriter(settings.changelog, settings.app, place.topic, place.partition)
+        store: RocksStore | None = None
+        try:
+            # 1. Fence before reading: from here on the changelog's end can't move under us.
+            await writer.fence()
+            path = settings.data_dir / str(place)
+            opening = asyncio.ensure_future(asyncio.to_thread(RocksStore, path, settings.rocks))
+            try:
+                store = await asyncio.shield(opening)
+            except asyncio.CancelledError:
+                store = await opening  # held by now, or soon: it must be closed below
+                raise
+            # 2. Restore.
+            restored = await self._restore(place, store)
+            # 3. What progress says, against what the source says.
+            partition = await self._resume(place, store, restored)
+            # 4. New tables: their progress is committed before their first record is folded.
+            await _commit_first(partition, writer, store)
+            attempt = secrets.token_hex(8)
+            sink = None
+            if self._archives is not None and partition.archive is not None:
+                start = partition.archive.next_offset
+                sink = await asyncio.to_thread(
+                    self._archives.open, self._topics[place.topic], place.partition, attempt, start
+                )
+        except BaseException:
+            await to_the_end(_close(writer, store))
+            raise
+        return Opened(partition, writer, store, sink, attempt)
+
+    async def _restore(self, place: Place, store: RocksStore) -> Restored:
+        began = time.monotonic()
+        told = 0
+
+        def tell(rows: int) -> None:
+            nonlocal told
+            if rows - told >= TELL_ROWS:
+                told = rows
+                log.info("restoring", partition=str(place), rows=rows)
+
+        async with ChangelogReader(
+            self._settings.changelog, self._settings.app, place.topic, place.partition
+        ) as reader:
+            restored = await restore(store, reader, tell)
+        self._listener.restored(place, restored.rows, time.monotonic() - began, cold=restored.cold)
+        return restored
+
+    async def _resume(self, place: Place, store: RocksStore, restored: Restored) -> Partition:
+        topic = self._topics[place.topic]
+        bounds = await self._source.bounds(place)
+        if restored.state_id is None:
+            await self._refuse_lost_state(place)
+        state_id = restored.state_id or secrets.token_hex(8)
+        tables = []
+        for spec in self._tables.values():
+            if spec.topic == topic.name:
+                progress = await self._table_progress(place, store, spec, state_id, bounds)
+                tables.append(TableFold.resume(spec, progress, restored.ahead.get(spec.name)))
+        archive = self._archive_progress(store, state_id, tables)
+        for cut in self._accepted(place, bounds):
+            _skip(tables, archive, cut)
+        partition = Partition(topic, place.partition, store, tables, archive)
+        await self._check_source(place, partition, bounds)
+        return partition
+
+    async def _refuse_lost_state(self, place: Place) -> None:
+        committed = await self._source.group_offset(place)
+        if committed:
+            raise RefusedError(
+                f"state of {place} is lost",
+                f"its changelog holds no progress, but the consumer group had got to offset {committed}",
+                "Restore the changelog topic; or count from the start again under a new app.id",
+            )
+
+    async def _table_progress(
+        self, place: Place, store: RocksStore, spec: TableSpec, state_id: str, bounds: Bounds
+    ) -> StateProgress:
+        value = store.get(progress_key(Role.STATE, spec.name))
+        if value is None:
+            start = bounds.begin if spec.start_ms is None else await self._source.offset_at(place, spec.start_ms)
+            cuts = [Cut(0, start)] if spec.start_ms is None and start > 0 else []
+            return first_progress(self._topics[place.topic], spec, state_id, start, cuts)
+        progress = decode_state(value)
+        expected = fingerprint(self._topics[place.topic], spec)
+        if progress.fingerprint != expected:
+            raise RefusedError(
+                f"table {spec.name}",
+                f"its settings changed since it was counted (fingerprint {progress.fingerprint}, now {expected})",
+                "Put the old settings back, or give the table a new name",
+            )
+        return progress
+
+    def _archive_progress(self, store: RocksStore, state_id: str, tables: list[TableFold]) -> FollowerProgress | None:
+        if self._archives is None:
+            return None
+        value = store.get(progress_key(Role.ARCHIVE))
+        if value is not None:
+            return decode_follower(value)
+        start = min(table.committed.start for table in tables)
+        return FollowerProgress(state_id=state_id, start=start, next_offset=start)
+
+    def _accepted(self, place: Place, bounds: Bounds) -> list[Cut]:
+        accepted = self._settings.accept_gaps.get(place)
+        if accepted is None or bounds.begin != accepted[1] + 1:
+            return []
+        return [Cut(accepted[0], accepted[1] + 1)]
+
+    async def _check_source(self, place: Place, partition: Partition, bounds: Bounds) -> None:
+        """Refuse a gap, and a topic re-created under its name."""
+        furthest = max(table.standing.next_offset for table in partition.tables)
+        if furthest > bounds.end:
+            raise _recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
+        if bounds.begin > partition.next_offset:
+            raise gap(str(place), partition.next_offset, bounds.begin)
+        witnesses = [t.committed.witness for t in partition.tables if t.committed.witness is not None]
+        if not witnesses:
+            return
+        witness = max(witnesses, key=lambda one: one.offset)
+        if witness.offset < bounds.begin:
+            return
+        record = await self._source.record_at(place, witness.offset)
+        if record is None:
+            return  # compacted away: a rewritten log can't be told from it
+        if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):
+            raise _recreated(place, f"record {witness.offset} is not the one that was counted")
+
+
+async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Await `work` to its end even when cancelled meanwhile; then the cancellation goes on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def _close(writer: ChangelogWriter, store: RocksStore | None) -> None:
+    await writer.close()
+    if store is not None:
+        await asyncio.to_thread(store.close)
+
+
+async def _commit_first(partition: Partition, writer: ChangelogWriter, store: RocksStore) -> None:
+    keys = [progress_key(Role.STATE, table.spec.name) for table in partition.tables]
+    if None not in store.get_many(keys) and (partition.archive is None or store.get(progress_key(Role.ARCHIVE))):
+        return
+    checkpoint: Checkpoint = partition.first_cut()
+    rows = checkpoint.rows(store)
+    last = await writer.commit(rows)
+    await asyncio.to_thread(store.commit, rows, Position(checkpoint.tables[0].progress.state_id, last))
+
+
+def _skip(tables: list[TableFold], archive: FollowerProgress | None, cut: Cut) -> None:
+    """Go on after a gap the operator accepted: progress moves over it and keeps it as a cut."""
+    for table in tables:
+        if cut.first <= table.standing.next_offset < cut.next:
+            table.committed.cuts = [*table.committed.cuts, Cut(table.standing.next_offset, cut.next)]
+            table.standing.next_offset = cut.next
+    if archive is not None and cut.first <= archive.next_offset < cut.next:
+        archive.next_offset = cut.next
+
+
+def _recreated(place: Place, why: str) -> RefusedError:
+    return RefusedError(
+        f"topic {place.topic} was re-created or truncated",
+        f"{place}: {why}",
+        "Count it under a new app.id, or restore the topic",
+    )

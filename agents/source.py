@@ -1,0 +1,51 @@
+"""What the agents ask of the source topics. app/transport implements it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from tables.changelog import Bounds
+
+
+class Place(NamedTuple):
+    """One partition of a source topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}-{self.partition}"
+
+
+class SourceRecord(NamedTuple):
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+
+
+class Source(Protocol):
+    """Questions about source logs, and the reading position.
+
+    Raises `DependencyError` when Kafka doesn't answer.
+    """
+
+    async def bounds(self, place: Place) -> Bounds: ...
+
+    async def offset_at(self, place: Place, time_ms: int) -> int:
+        """The first offset whose Kafka timestamp is at or after the time; the log's end if there is none."""
+
+    async def record_at(self, place: Place, offset: int) -> SourceRecord | None:
+        """The record at exactly this offset, None when the log no longer has one there."""
+
+    async def group_offset(self, place: Place) -> int | None:
+        """What the consumer group last committed."""
+
+    async def commit_group_offsets(self, offsets: dict[Place, int]) -> None:
+        """For lag tools only: never read back but to notice lost state. Failures are ignored."""
+
+    async def seek(self, place: Place, offset: int) -> None: ...
+
+    def pause(self, place: Place) -> None: ...
+
+    def resume(self, place: Place) -> None: ...

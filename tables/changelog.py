@@ -1,0 +1,205 @@
+"""The changelog: one compacted topic per source topic, one partition per source partition.
+
+Every checkpoint is one transaction under the partition's own transactional id, so whoever initialises last
+fences everybody before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError, ProducerFenced
+
+from domain.errors import DependencyError, FencedError, TaintedError
+from domain.rows import Row
+
+BATCH_BYTES = 512 << 10
+TRANSACTION_TIMEOUT_MS = 15_000
+FENCED_STATES = "FATAL_ERROR"
+
+Result = TypeVar("Result")
+
+
+def changelog_topic(app: str, topic: str) -> str:
+    return f"{app}-{topic}-changelog"
+
+
+def transactional_id(app: str, topic: str, partition: int) -> str:
+    return f"{app}.{topic}.{partition}"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogSettings:
+    bootstrap_servers: str
+    request_timeout_ms: int = 10_000
+
+
+class ChangelogWriter:
+    """The fenced writer of one changelog partition.
+
+    After any error but a clean one it is tainted: `close` it, start another, restore.
+    """
+
+    def __init__(self, settings: ChangelogSettings, app: str, topic: str, partition: int) -> None:
+        self._settings = settings
+        self._topic = changelog_topic(app, topic)
+        self._partition = partition
+        self._id = transactional_id(app, topic, partition)
+        self._producer: AIOKafkaProducer | None = None
+        self._tainted = ""
+
+    async def fence(self) -> None:
+        """InitProducerId: from here on every earlier writer of this partition is a zombie."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.bootstrap_servers,
+            transactional_id=self._id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            request_timeout_ms=self._settings.request_timeout_ms,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=4 * BATCH_BYTES,
+            acks="all",
+        )
+        self._producer = producer
+        await self._bounded("InitProducerId", producer.start())
+
+    async def commit(self, rows: Sequence[Row]) -> int:
+        """Write the rows as one transaction, in order; returns the offset of the last one.
+
+        Raises `FencedError`, or `TaintedError` when the outcome is unknown.
+        """
+        assert self._producer is not None, "fence first"
+        if self._tainted:
+            raise TaintedError(self._tainted)
+        return await self._bounded("commit", self._commit(self._producer, rows))
+
+    async def _commit(self, producer: AIOKafkaProducer, rows: Sequence[Row]) -> int:
+        await producer.begin_transaction()
+        sent: list[tuple[Awaitable[Any], int]] = []
+        now_ms = int(time.time() * 1000)
+        place = 0
+        while place < len(rows):
+            batch = producer.create_batch()
+            first = place
+            while place < len(rows):
+                key, value = rows[place]
+                if batch.append(timestamp=now_ms, key=key, value=value) is None:
+                    break
+                place += 1
+            if place == first:
+                raise TaintedError(f"changelog row of {len(rows[place][0])} key bytes does not fit a batch")
+            batch.close()
+            sent.append((await producer.send_batch(batch, self._topic, partition=self._partition), place - first))
+        # aiokafka would commit past a failed batch: every one is checked before the commit.
+        last = -1
+        for future, count in sent:
+            last = (await future).offset + count - 1
+        await producer.commit_transaction()
+        return last
+
+    async def _bounded(self, what: str, call: Awaitable[Result]) -> Result:
+        self._tainted = f"{self._id}: {what} did not end cleanly"
+        result = await self._translated(what, call)
+        self._tainted = ""
+        return result
+
+    async def _translated(self, what: str, call: Awaitable[Result]) -> Result:
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                return await call
+        except ProducerFenced as err:
+            raise FencedError(f"{self._id}: {what}") from err
+        except AssertionError as err:
+            # The background sender noticed first: aiokafka's state machine asserts.
+            if FENCED_STATES in str(err):
+                raise FencedError(f"{self._id}: {what}: {err}") from err
+            raise
+        except TimeoutError as err:
+            raise TaintedError(f"{self._id}: {what} took over {self._settings.request_timeout_ms} ms") from err
+        except (KafkaError, OSError) as err:
+            raise TaintedError(f"{self._id}: {what}: {err!r}") from err
+
+    async def close(self) -> None:
+        """Let go of the producer without waiting for a flush. Safe to repeat."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await drop_producer(producer)
+
+
+async def drop_producer(producer: AIOKafkaProducer) -> None:
+    """Close connections at once: what is in flight stays uncommitted and the next owner's fence aborts it."""
+    producer._closed = True  # noqa: SLF001 - stop() would flush; also silences its destructor
+    sender = producer._sender.sender_task  # noqa: SLF001
+    if sender is not None:
+        sender.cancel()
+        await asyncio.wait([sender])
+        if not sender.cancelled():
+            sender.exception()  # looked at, or asyncio complains
+    await producer.client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Offsets of a log: [begin, end). For a read_committed reader `end` is the last stable offset."""
+
+    begin: int
+    end: int
+
+
+class ChangelogReader:
+    """Reads committed rows of changelog partitions, in order."""
+
+    def __init__(self, settings: ChangelogSettings, app: str, topic: str, partition: int) -> None:
+        self._settings = settings
+        self._place = TopicPartition(changelog_topic(app, topic), partition)
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._settings.bootstrap_servers,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            request_timeout_ms=self._settings.request_timeout_ms,
+            max_partition_fetch_bytes=4 << 20,
+        )
+        self._consumer = consumer
+        try:
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                await consumer.start()
+        except (KafkaError, OSError, TimeoutError) as err:
+            await consumer.stop()
+            raise DependencyError("Kafka", repr(err), "check kafka.bootstrap_servers") from err
+        consumer.assign([self._place])
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def bounds(self) -> Bounds:
+        assert self._consumer is not None
+        begin = await self._consumer.beginning_offsets([self._place])
+        end = await self._consumer.end_offsets([self._place])
+        return Bounds(begin[self._place], end[self._place])
+
+    async def rows(self, first: int, end: int) -> AsyncIterator[list[tuple[int, bytes, bytes | None]]]:
+        """Chunks of (offset, key, value) from `first` up to the position `end`. Raises `TaintedError` on silence."""
+        consumer, place = self._consumer, self._place
+        assert consumer is not None
+        consumer.seek(place, first)
+        patience_s = 3 * self._settings.request_timeout_ms / 1000
+        heard = time.monotonic()
+        while (position := await consumer.position(place)) < end:
+            found = await consumer.getmany(place, timeout_ms=500)
+            records = [(r.offset, r.key, r.value) for r in found.get(place, ()) if r.offset < end]
+            if records:
+                yield records
+            if records or await consumer.position(place) > position:
+                heard = time.monotonic()
+            elif time.monotonic() - heard > patience_s:
+                raise TaintedError(f"{place.topic}-{place.partition}: nothing to read at {position}, end is {end}")

@@ -1,0 +1,122 @@
+"""A partition's rows in RocksDB: a cache of its changelog. Losing it costs time only."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rocksdict import AccessType, BlockBasedOptions, Cache, DbClosedError, Options, Rdict, WriteBatch
+
+from domain.errors import RefusedError
+from domain.rows import Row
+
+LOCAL = b"\x00position"  # never in the changelog: sorts before every versioned row
+WRITE_BUFFER_BYTES = 16 << 20
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Up to where the rows follow the changelog: the offset of the last row applied, and whose changelog it was."""
+
+    state_id: str
+    offset: int
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RocksSettings:
+    block_cache_bytes: int = 32 << 20
+
+
+class RocksStore:
+    """Rows of one partition. Reads may come from any thread; writes come one at a time.
+
+    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied.
+    """
+
+    def __init__(self, path: Path, settings: RocksSettings) -> None:
+        self._path = path
+        self._settings = settings
+        self._db = self._open()
+
+    def _open(self) -> Rdict:
+        self._path.mkdir(parents=True, exist_ok=True)
+        try:
+            return Rdict(str(self._path), self._options(), access_type=AccessType.read_write())
+        except Exception as err:  # the binding raises bare Exception for everything
+            reason = str(err)
+            if "lock" in reason.lower():
+                raise RefusedError(
+                    f"state directory {self._path}",
+                    "another process holds it: two workers share one instance name and data_dir",
+                    "give each worker on this host its own app.instance",
+                ) from err
+            if "Corruption" not in reason and "Invalid argument" not in reason:
+                raise
+        shutil.rmtree(self._path)
+        self._path.mkdir(parents=True)
+        return Rdict(str(self._path), self._options(), access_type=AccessType.read_write())
+
+    def _options(self) -> Options:
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+        options.set_max_open_files(64)
+        options.set_keep_log_file_num(2)
+        table = BlockBasedOptions()
+        table.set_block_cache(Cache(self._settings.block_cache_bytes))
+        table.set_bloom_filter(10, block_based=False)
+        options.set_block_based_table_factory(table)
+        return options
+
+    def position(self) -> Position | None:
+        """None where there is nothing usable: restore from the start."""
+        value = self._db.get(LOCAL)
+        if value is None:
+            return None
+        try:
+            return msgspec.json.decode(value, type=Position)
+        except msgspec.MsgspecError:
+            return None
+
+    def get(self, key: bytes) -> bytes | None:
+        value: bytes | None = self._db.get(key)
+        return value
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        values: list[bytes | None] = self._db[list(keys)] if keys else []
+        return values
+
+    def commit(self, rows: Iterable[Row], position: Position | None = None) -> None:
+        """Apply rows in order, atomically, with the position they end at. None keeps the old position."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in rows:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        if position is not None:
+            batch.put(LOCAL, msgspec.json.encode(position))
+        self._db.write(batch)
+
+    def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key begins with `prefix`, ascending, from `start` on; as of the moment of the call."""
+        view = self._db.snapshot()
+        for key, value in view.items(from_key=prefix if start is None else start):
+            if not key.startswith(prefix):
+                return
+            yield key, value
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self.close()
+        shutil.rmtree(self._path)
+        self._db = self._open()
+
+    def close(self) -> None:
+        try:
+            self._db.close()
+        except DbClosedError:
+            return
