@@ -143,7 +143,7 @@ class Assignment:
         self._owned[place] = Owned(opened, partition, checkpointer, follower)
         self._listener.owned(place)
         if self._archives is not None and opened.sink is not None:
-            self._spawn(self._recover_archive(place, opened.attempt))
+            self._spawn(self._recover_archive(place))
 
     async def revoke(self, budget_s: float | None = None) -> None:
         """Give everything up: a last checkpoint where it fits into the budget, else dropped as it is."""
@@ -253,17 +253,17 @@ class Assignment:
         await asyncio.sleep(self._settings.fenced_patience_s)
         raise FencedError(f"{place}: another process writes its changelog, and no rebalance took it from us")
 
-    async def _recover_archive(self, place: Place, attempt: str) -> None:
+    async def _recover_archive(self, place: Place) -> None:
         """Finish what dead owners left open. Never on the way of counting; tried again for ever."""
         assert self._archives is not None
         while True:
             try:
-                await asyncio.to_thread(self._archives.recover, place.topic, place.partition, attempt)
+                if await asyncio.to_thread(self._archives.recover, place.topic, place.partition):
+                    return
             except RetriableError as err:
+                self._listener.sink_failed(place, err)
                 log.warning("archive recovery: trying again", partition=str(place), reason=str(err))
-                await asyncio.sleep(10 * RETRY_S)
-            else:
-                return
+            await asyncio.sleep(10 * RETRY_S)
 
     def _close_before(self, partition: Partition) -> int | None:
         """Archive windows ending at or before this get no more on-time records."""

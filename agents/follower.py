@@ -25,6 +25,7 @@ MAX_BACKOFF_S = 10.0
 @dataclass(frozen=True, slots=True)
 class FollowerSettings:
     sync_interval_s: float = 5.0
+    sync_bytes: int = 64 << 20  # sync early after this much
     backlog_bytes: int = 256 << 20
 
 
@@ -63,6 +64,7 @@ class LogFollower:
         self._close_before = close_before
         self._waiting: deque[TimedBatch] = deque()
         self._bytes = 0
+        self._unsynced = 0
         self._full = False
         self._arrived = asyncio.Event()
         self._stop = asyncio.Event()
@@ -95,7 +97,7 @@ class LogFollower:
             while not self._stop.is_set():
                 await self._wait_until(due)
                 await self._write_waiting()
-                if loop.time() >= due:
+                if loop.time() >= due or self._unsynced > self._settings.sync_bytes:
                     await self._sync()
                     due = loop.time() + self._settings.sync_interval_s
         except _StoppedError:
@@ -114,11 +116,12 @@ class LogFollower:
             return
 
     async def _write_waiting(self) -> None:
-        while self._waiting and not self._stop.is_set():
+        while self._waiting and not self._stop.is_set() and self._unsynced <= self._settings.sync_bytes:
             batch = self._waiting[0]
             await self._retried(partial(self._sink.write, batch))
             self._waiting.popleft()
             self._bytes -= batch.batch.size
+            self._unsynced += batch.batch.size
             if self._full and self._bytes < self._settings.backlog_bytes // 2:
                 self._full = False
                 self._listener.backlog(self._bytes, full=False)
@@ -127,6 +130,7 @@ class LogFollower:
         # Also with nothing new: closed windows and idle files are finished here.
         before = self._close_before()
         durable = await self._retried(partial(self._sink.sync, before))
+        self._unsynced = 0
         if durable > self.durable:
             self.durable = durable
             self._listener.synced(durable)

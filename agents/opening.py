@@ -33,10 +33,11 @@ Result = TypeVar("Result")
 class Archives(Protocol):
     """The process's archive: one sink per partition and assignment."""
 
-    def open(self, topic: TopicSpec, partition: int, attempt: str, start: int) -> LogSink: ...
+    def open(self, topic: TopicSpec, partition: int, start: int) -> LogSink:
+        """The sink of one assignment, from its progress on. No I/O."""
 
-    def recover(self, topic: str, partition: int, live_attempt: str) -> None:
-        """Finish files of dead owners; those of `live_attempt` are ours. Blocking, idempotent."""
+    def recover(self, topic: str, partition: int) -> bool:
+        """Finish files of dead owners, never our own; False: some still wait, ask again. Blocking, idempotent."""
 
 
 class OpeningSettings(Protocol):
@@ -60,7 +61,6 @@ class Opened:
     writer: ChangelogWriter
     store: RocksStore
     sink: LogSink | None
-    attempt: str
 
     async def close(self) -> None:
         await _close(self.writer, self.store)
@@ -106,17 +106,14 @@ class Opening:
             partition = await self._resume(place, store, restored)
             # 4. New tables: their progress is committed before their first record is folded.
             await _commit_first(partition, writer, store)
-            attempt = secrets.token_hex(8)
             sink = None
             if self._archives is not None and partition.archive is not None:
                 start = partition.archive.next_offset
-                sink = await asyncio.to_thread(
-                    self._archives.open, self._topics[place.topic], place.partition, attempt, start
-                )
+                sink = self._archives.open(self._topics[place.topic], place.partition, start)
         except BaseException:
             await to_the_end(_close(writer, store))
             raise
-        return Opened(partition, writer, store, sink, attempt)
+        return Opened(partition, writer, store, sink)
 
     async def _restore(self, place: Place, store: RocksStore) -> Restored:
         began = time.monotonic()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from agents.assignment import Assignment
 from agents.partition import Partition, TableFold
@@ -20,11 +20,11 @@ START_BYTES = 8
 class WorkerView:
     """Implements `tables.view.TableView`. Also keeps what only changes when something happens."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    def __init__(self, assignment: Assignment, end_offset: Callable[[Place], int | None]) -> None:
         self._assignment = assignment
+        self._end_offset = end_offset
         self.restoring: set[Place] = set()
         self.paused: set[Place] = set()
-        self.end_offsets: dict[Place, int] = {}
         self.checkpoint_at: dict[Place, float] = {}
 
     def partitions(self) -> list[PartitionStatus]:
@@ -43,7 +43,7 @@ class WorkerView:
             partition=place.partition,
             state="paused" if place in self.paused else "running" if partition.ready else "restoring",
             next_offset=partition.group_offset(),
-            end_offset=self.end_offsets.get(place),
+            end_offset=self._end_offset(place),
             archive_next_offset=partition.archive.next_offset if partition.archive is not None else None,
             stream_time_ms=max(times, default=None),
             checkpoints=partition.checkpoints,

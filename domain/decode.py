@@ -1,7 +1,7 @@
 """Values of a batch into columns: event times and the fields that tables read.
 
 The fast decoder (msgspec) takes what it is known to read as the specification does; every record it rejects,
-or could read more generously, is decided by the slow one (the standard library's json).
+or could misread, is decided by the slow one (the standard library's json).
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from operator import attrgetter
+from datetime import UTC, datetime, timedelta
+from itertools import repeat
+from operator import attrgetter, contains, floordiv, sub
 from typing import Any, Union
 
 import msgspec
@@ -37,8 +38,23 @@ Getter = Callable[[Any], Any]
 SLICE = 500  # records decoded at once: larger ones fall out of the cache
 SHORT = 2 * (NESTING_MAX + 1)  # a shorter value can't nest too deep
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+TIME_TYPES: dict[TimeFormat, tuple[set[type], Any]] = {
+    TimeFormat.EPOCH_MS: ({int}, -1),
+    TimeFormat.EPOCH_S: ({int, float}, -1),
+    TimeFormat.ISO8601: ({str}, "1969-12-31T23:59:59.999+00:00"),
+}
+"""Of each format the types its times have, and what stands for a time of another type."""
 LONG_INTEGER = re.compile(rb"(?<![0-9])[0-9]{%d}" % (INT_DIGITS_MAX + 1))
+PLAIN_PATH = re.compile(r'[^"\\\x00-\x1f\ud800-\udfff]*')  # names that a msgspec struct can have
 FAST_ERRORS = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+
+
+def _no_constant(name: str) -> Any:
+    raise MalformedRecordError(f"{name} is not JSON")
+
+
+JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class Decoded:
     windowed: npt.NDArray[np.bool_]
     columns: Columns
     longest: int  # bytes of the longest value
-    slow: bool  # some record was read by the slow decoder: strings may hold lone surrogates
+    slow: bool  # some event is the slow decoder's: strings may hold lone surrogates
 
     def timed(self) -> TimedBatch:
         return TimedBatch(self.batch, self.times, self.windowed)
@@ -62,83 +78,55 @@ class Decoder:
     def __init__(self, topic: TopicSpec, tables: Sequence[TableSpec]) -> None:
         self._topic = topic
         self._paths = sorted(used_fields(topic, tables))
-        tree = _Node()
+        self._tree = _Node()
         for path in self._paths:
-            tree.add(path.split("."))
-        struct = tree.struct("Event")
-        self._decode = msgspec.json.Decoder(struct).decode
-        self._getters = [tree.getter(path.split(".")) for path in self._paths]
+            self._tree.add(path.split("."))
+        event_type = self._tree.compile("Event")
+        fast = all(map(PLAIN_PATH.fullmatch, self._paths))
+        self._decode = msgspec.json.Decoder(event_type).decode if fast else _reject
+        self._blank = event_type()
+        self._getters = [self._tree.getter(path.split(".")) for path in self._paths]
 
     def decode(self, batch: Batch) -> Decoded:
         columns: list[list[Any]] = [[] for _ in self._paths]
-        good: list[bool] | None = None
+        malformed: list[int] = []
         longest, slow = 0, False
         for first in range(0, len(batch), SLICE):
             values = batch.values[first : first + SLICE]
-            size = _longest(values)
+            size = max(map(len, filter(None, values)), default=0)
             longest = max(longest, size)
-            events = self._decode_fast(values, size)
-            if events is not None:
-                for column, getter in zip(columns, self._getters, strict=True):
-                    column.extend(map(getter, events))
-                if good is not None:
-                    good.extend([True] * len(values))
-                continue
-            slow = True
-            rows = [self._decode_one(value) for value in values]
-            good = [True] * first if good is None else good
-            good.extend(row is not None for row in rows)
-            empty = (None,) * len(self._paths)
-            for column, cells in zip(columns, zip(*(row or empty for row in rows), strict=True), strict=False):
-                column.extend(cells)
+            fast = iter(_cleared(values, size))
+            events: list[Any] = []
+            while len(events) < len(values):
+                try:
+                    events.extend(map(self._decode, fast))
+                except FAST_ERRORS:
+                    # Those before it are in; it is the one last taken from `fast`.
+                    event = self._event(values[len(events)])
+                    if event is None:
+                        malformed.append(first + len(events))
+                    slow |= event is not None
+                    events.append(event or self._blank)
+            for column, getter in zip(columns, self._getters, strict=True):
+                column.extend(_read_column(getter, events))
         named = dict(zip(self._paths, columns, strict=True))
-        windowed = np.ones(len(batch), np.bool_) if good is None else np.array(good, np.bool_)
+        windowed = np.ones(len(batch), np.bool_)
+        windowed[malformed] = False
         times = self._times(named, batch, windowed)
         return Decoded(batch, times, windowed, named, longest, slow)
 
-    def _decode_fast(self, values: Sequence[bytes | None], longest: int) -> list[Any] | None:
-        """All events of a slice, or None when any of them needs a closer look."""
+    def _event(self, value: bytes | None) -> Any:
+        """The event of a record that the fast decoder rejects, None when malformed."""
         try:
-            joined = b"\n".join(values)  # type: ignore[arg-type]
-            if not joined.isascii():
-                joined.decode()  # the newline between keeps a broken sequence from completing in the next value
-            if longest >= SHORT and self._suspect(joined, values):
-                return None
-            if longest > INT_DIGITS_MAX and any(map(_may_hold_long_integer, values)):
-                return None
-            return list(map(self._decode, values))  # type: ignore[arg-type]
-        except (*FAST_ERRORS, TypeError):
-            return None
-
-    @staticmethod
-    def _suspect(joined: bytes, values: Sequence[bytes | None]) -> bool:
-        """Whether any value may nest too deep. Each has one opening bracket at least, or isn't an object."""
-        return joined.count(b"{") + joined.count(b"[") >= len(values) + NESTING_MAX and any(map(_may_nest, values))
-
-    def _decode_one(self, value: bytes | None) -> tuple[Any, ...] | None:
-        """The used fields of one event, None when malformed."""
-        if value is None:
-            return None
-        if not (_may_nest(value) or _may_hold_long_integer(value)):
-            try:
-                value.decode()
-                event = self._decode(value)
-                return tuple(getter(event) for getter in self._getters)
-            except FAST_ERRORS:
-                pass
-        try:
-            document = decode_slowly(value)
+            return None if value is None else self._tree.event(decode_slowly(value))
         except MalformedRecordError:
             return None
-        return tuple(lookup(document, path) for path in self._paths)
 
     def _times(self, columns: Columns, batch: Batch, windowed: npt.NDArray[np.bool_]) -> Int64s:
         """Event times; clears `windowed` where there is none or it isn't plausible."""
         rule = self._topic.event_time
-        if rule.format is TimeFormat.KAFKA:
-            times = batch.timestamps
-        else:
-            times = read_times(columns[rule.field], rule.format)
+        from_kafka = rule.format is TimeFormat.KAFKA
+        times = batch.timestamps if from_kafka else read_times(columns[rule.field], rule.format)
         low = np.maximum(batch.timestamps - self._topic.max_past_ms, TIME_MIN_MS)
         high = np.minimum(batch.timestamps + self._topic.max_future_ms, TIME_END_MS - 1)
         windowed &= (times >= low) & (times <= high)
@@ -157,45 +145,52 @@ def used_fields(topic: TopicSpec, tables: Iterable[TableSpec]) -> set[str]:
 
 
 def read_times(column: list[Any], time_format: TimeFormat) -> Int64s:
-    """Times in ms, -1 where the value isn't a time of this format."""
-    if time_format is TimeFormat.EPOCH_MS and set(map(type, column)) <= {int}:
-        try:
-            return np.array(column, np.int64)
-        except OverflowError:
-            pass
-    return np.array([read_time(raw, time_format) for raw in column], np.int64)
+    """Times in ms, below 0 where the value isn't a time of this format."""
+    kinds, no_time = TIME_TYPES[time_format]
+    if not set(map(type, column)) <= kinds:
+        column = [raw if type(raw) in kinds else no_time for raw in column]
+    try:
+        return _read_times_fast(column, time_format)
+    except (OverflowError, TypeError, ValueError):
+        return np.array([read_time(raw, time_format) for raw in column], np.int64)
 
 
-def read_time(raw: Any, time_format: TimeFormat) -> int:
-    """One time in ms, -1 when it is of another type or outside 1970-9999."""
-    if time_format is TimeFormat.ISO8601:
+def _read_times_fast(column: list[Any], time_format: TimeFormat) -> Int64s:
+    """Raises OverflowError, TypeError or ValueError when any of them needs a closer look."""
+    if time_format is TimeFormat.EPOCH_MS:
+        return np.array(column, np.int64)
+    if time_format is TimeFormat.EPOCH_S:
+        # Of the integers those below the year 10000 are exact in a float, in ms too.
+        with np.errstate(over="ignore"):
+            ms = np.floor(np.array(column, np.float64) * 1000.0)
+        return np.where((ms >= TIME_MIN_MS) & (ms < TIME_END_MS), ms, -1.0).astype(np.int64)
+    moments = map(datetime.fromisoformat, column)
+    return np.array(list(map(floordiv, map(sub, moments, repeat(EPOCH)), repeat(MILLISECOND))), np.int64)
+
+
+def read_time(raw: str | float, time_format: TimeFormat) -> int:
+    """One time in ms, -1 when it is none or outside 1970-9999."""
+    if isinstance(raw, str):
         when = _iso_ms(raw)
-    elif time_format is TimeFormat.EPOCH_S and isinstance(raw, float):
+    elif isinstance(raw, float):
         when = math.floor(raw * 1000) if math.isfinite(raw * 1000) else -1
-    elif isinstance(raw, bool) or not isinstance(raw, int):
-        when = -1
     else:
         when = raw * 1000 if time_format is TimeFormat.EPOCH_S else raw
     return when if TIME_MIN_MS <= when < TIME_END_MS else -1
 
 
-def _iso_ms(raw: Any) -> int:
-    if not isinstance(raw, str):
-        return -1
+def _iso_ms(raw: str) -> int:
     try:
         moment = datetime.fromisoformat(raw)
     except ValueError:
         return -1
-    if moment.tzinfo is None:
-        return -1
-    delta = moment - EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1000 + delta.microseconds // 1000
+    return -1 if moment.tzinfo is None else (moment - EPOCH) // MILLISECOND
 
 
 def decode_slowly(value: bytes) -> dict[str, Any]:
     """A JSON object in strict UTF-8, nested at most NESTING_MAX deep. Raises MalformedRecordError."""
     try:
-        event = json.loads(value.decode("utf-8"), parse_constant=_no_constant)
+        event = JSON.decode(value.decode())
     except (ValueError, RecursionError) as err:
         raise MalformedRecordError(str(err)) from err
     if not isinstance(event, dict):
@@ -213,32 +208,58 @@ def nesting(value: Any) -> int:
     return depth
 
 
-def lookup(event: dict[str, Any], path: str) -> Any:
-    here: Any = event
-    for name in path.split("."):
-        if not isinstance(here, dict) or name not in here:
-            return None
-        here = here[name]
-    return here
+def _reject(_: bytes) -> Any:
+    """Stands for the fast decoder where it can't be told a field's name."""
+    raise msgspec.DecodeError
 
 
-def _longest(values: Sequence[bytes | None]) -> int:
+def _cleared(values: Sequence[bytes | None], longest: int) -> Sequence[bytes]:
+    """The values, with an empty one, which every decoder rejects, for each that the fast one could misread."""
     try:
-        return max(map(len, values))  # type: ignore[arg-type]
-    except TypeError:
-        return max(map(len, filter(None, values)), default=0)
+        joined = b"\n".join(values)  # type: ignore[arg-type]
+        if not joined.isascii():
+            joined.decode()  # the newline between keeps a broken sequence from completing in the next value
+    except (TypeError, UnicodeDecodeError):
+        return [b"" if value is None or not _is_utf8(value) or _is_doubtful(value) else value for value in values]
+    if longest > INT_DIGITS_MAX or (longest >= SHORT and _may_nest(joined, values)):
+        return [b"" if value is None or _is_doubtful(value) else value for value in values]
+    return values  # type: ignore[return-value]
 
 
-def _no_constant(name: str) -> Any:
-    raise MalformedRecordError(f"{name} is not JSON")
+def _may_nest(joined: bytes, values: Sequence[bytes | None]) -> bool:
+    """Whether one of them may nest too deep; each that holds an object has one opening bracket at least."""
+    brackets = joined.count(b"{") + joined.count(b"[")
+    objects = sum(map(contains, values, repeat(b"{")))  # type: ignore[arg-type]
+    return brackets >= objects + NESTING_MAX
 
 
-def _may_nest(value: bytes | None) -> bool:
-    return value is not None and len(value) >= SHORT and value.count(b"{") + value.count(b"[") > NESTING_MAX
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _may_hold_long_integer(value: bytes | None) -> bool:
-    return value is not None and len(value) > INT_DIGITS_MAX and LONG_INTEGER.search(value) is not None
+def _is_doubtful(value: bytes) -> bool:
+    """Whether a value may nest too deep or hold an integer too long."""
+    if len(value) >= SHORT and value.count(b"{") + value.count(b"[") > NESTING_MAX:
+        return True
+    return len(value) > INT_DIGITS_MAX and LONG_INTEGER.search(value) is not None
+
+
+def _read_column(getter: Getter, events: list[Any]) -> list[Any]:
+    try:
+        return list(map(getter, events))
+    except AttributeError:
+        return [_read(getter, event) for event in events]
+
+
+def _read(getter: Getter, event: Any) -> Any:
+    try:
+        return getter(event)
+    except AttributeError:  # something else than an object where the path goes on
+        return None
 
 
 @dataclass(slots=True)
@@ -246,40 +267,48 @@ class _Node:
     """A tree of used field names, made into msgspec structs that skip everything else."""
 
     children: dict[str, _Node] = field(default_factory=dict)
+    used: bool = False  # as a whole, besides what is in it
     type: Any = None
 
     def add(self, names: list[str]) -> None:
         node = self
         for name in names:
             node = node.children.setdefault(name, _Node())
+        node.used = True
 
-    def struct(self, name: str) -> Any:
+    def compile(self, name: str) -> Any:
         """A struct type for an inner node. Fields that aren't objects where a path goes on keep their plain value."""
         fields: list[tuple[str, Any, Any]] = []
         for index, child in enumerate(self.children.values()):
-            kind: Any = Any
-            if child.children:
-                inner = child.struct(f"{name}{index}")
-                kind = Union[inner, None, str, int, float, bool, list[Any]]  # noqa: UP007 - `inner` is a value
-            fields.append((f"f{index}", kind, None))
-        names = {f"f{index}": child for index, child in enumerate(self.children)}
-        self.type = msgspec.defstruct(name, fields, rename=names, gc=False)
+            if not child.children:
+                fields.append((f"f{index}", Any, None))
+                continue
+            inner = child.compile(f"{name}{index}")
+            kind: Any = Union[inner, None, str, int, float, bool, list[Any]]  # noqa: UP007 - `inner` is a value
+            # An absent object reads like an empty one, unless a table asks whether it is there.
+            fields.append((f"f{index}", kind, None if child.used else inner()))
+        plain = all(map(PLAIN_PATH.fullmatch, self.children))
+        names = {f"f{index}": child for index, child in enumerate(self.children)} if plain else None
+        self.type = msgspec.defstruct(name, fields, rename=names, gc=False, frozen=True)
         return self.type
 
+    def event(self, document: dict[str, Any]) -> Any:
+        """A document of the slow decoder as the fast one gives it."""
+        present = (
+            (f"f{index}", self.children[name], document[name])
+            for index, name in enumerate(self.children)
+            if name in document
+        )
+        return self.type(
+            **{
+                attribute: child.event(value) if child.children and isinstance(value, dict) else value
+                for attribute, child, value in present
+            }
+        )
+
     def getter(self, names: list[str]) -> Getter:
-        node, path, guards = self, [], []
+        node, path = self, []
         for name in names:
-            guards.append(node.type)
             path.append(f"f{list(node.children).index(name)}")
             node = node.children[name]
-        if len(path) == 1:
-            return attrgetter(path[0])
-
-        def get(event: Any) -> Any:
-            for kind, attribute in zip(guards, path, strict=True):
-                if type(event) is not kind:
-                    return None
-                event = getattr(event, attribute)
-            return event
-
-        return get
+        return attrgetter(".".join(path))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import compress, repeat
+from operator import is_, is_not
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from domain.certificate import Certificate, ClassCount
 from domain.decode import Columns, Decoded
 from domain.keys import PYTHON_TYPES, RawKey, encode_id, encode_key, kafka_key_texts, key_fits
 from domain.record import Int64s
-from domain.spec import KEY_BYTES_MAX, KeyField, TableSpec, WhereRule
+from domain.spec import KEY_BYTES_MAX, KeyField, Scalar, TableSpec, WhereRule
 
 Mask = npt.NDArray[np.bool_]
 KnownIds = Callable[[int, Sequence[bytes]], Sequence[int | None]]
@@ -235,18 +236,22 @@ def read_keys(
     """Raw keys, and where there is one (None: everywhere)."""
     parts: list[Sequence[Any]] = []
     keyed: Mask | None = None
-    from_kafka = False
+    longest = decoded.longest
     for one in fields:
-        from_kafka |= one.field is None
-        column = kafka_key_texts(kafka_keys) if one.field is None else columns[one.field]
+        if one.field is None:
+            column: Sequence[Any] = kafka_key_texts(kafka_keys)
+            # A control character takes six bytes of a JSON string.
+            longest = max(longest, 6 * (max(map(len, filter(None, kafka_keys)), default=0) + 1))
+        else:
+            column = columns[one.field]
         wanted = PYTHON_TYPES[one.type]
         if set(map(type, column)) != {wanted}:
-            good = np.fromiter(map(wanted.__eq__, map(type, column)), np.bool_, len(column))
+            good = np.fromiter(map(is_, map(type, column), repeat(wanted)), np.bool_, len(column))
             keyed = good if keyed is None else keyed & good
         parts.append(column)
     keys = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
     # A key taken from a value is no longer than it; one field may be named twice.
-    if decoded.slow or from_kafka or decoded.longest > KEY_BYTES_MAX // (len(fields) + 1):
+    if decoded.slow or longest > KEY_BYTES_MAX // (len(fields) + 1):
         usable: Sequence[bool] | repeat[bool] = repeat(True) if keyed is None else keyed.tolist()
         keyed = np.fromiter((ok and key_fits(k) for ok, k in zip(usable, keys, strict=False)), np.bool_, len(keys))
     return keys, None if keyed is None or keyed.all() else keyed
@@ -258,12 +263,17 @@ def passes(rules: tuple[WhereRule, ...], columns: Columns, count: int) -> Mask:
     for rule in rules:
         column = columns[rule.field]
         if rule.allowed is not None:
-            allowed = {(type(value), value) for value in rule.allowed}
-            result &= np.fromiter((_is_one(value, allowed) for value in column), np.bool_, count)
+            result &= _is_one_of(rule.allowed, column)
         if rule.exists is not None:
-            result &= np.fromiter(((value is not None) == rule.exists for value in column), np.bool_, count)
+            test = is_not if rule.exists else is_
+            result &= np.fromiter(map(test, column, repeat(None)), np.bool_, count)
     return result
 
 
-def _is_one(value: Any, allowed: set[tuple[type, Any]]) -> bool:
-    return isinstance(value, str | int | float) and (type(value), value) in allowed
+def _is_one_of(allowed: tuple[Scalar, ...], column: list[Any]) -> Mask:
+    typed = {(type(value), value) for value in allowed}
+    try:
+        return np.fromiter(map(typed.__contains__, zip(map(type, column), column, strict=True)), np.bool_, len(column))
+    except TypeError:  # lists and objects have no hash
+        scalars = [value if isinstance(value, str | int | float) else None for value in column]
+        return _is_one_of(allowed, scalars)

@@ -72,7 +72,7 @@ Progress = TypeVar("Progress", StateProgress, FollowerProgress)
 def _decode(value: bytes, kind: type[Progress]) -> Progress:
     try:
         progress = msgspec.json.decode(value, type=kind)
-    except msgspec.MsgspecError as err:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as err:
         raise CorruptRowError(f"progress row {value[:200]!r}: {err}") from err
     if progress.format != FORMAT:
         raise CorruptRowError(f"progress row of format {progress.format}, this version knows {FORMAT}")

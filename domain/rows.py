@@ -16,6 +16,8 @@ from domain.certificate import Certificate, ClassCount
 from domain.errors import CorruptRowError
 
 FORMAT = 1
+TABLE_BYTES_MAX = 255
+_VERSION = bytes([FORMAT])
 _START = struct.Struct(">Q")
 _CELL = struct.Struct(">QQq")
 _CERTIFICATE = struct.Struct(">Bq" + "QQqq" * 3)
@@ -28,6 +30,9 @@ class Kind(Enum):
     CERTIFICATE = b"w"
     ID = b"d"
     PROGRESS = b"p"
+
+
+_KINDS = frozenset(kind.value for kind in Kind)
 
 
 class Role(Enum):
@@ -62,6 +67,8 @@ Row = tuple[bytes, bytes | None]
 
 def table_prefix(kind: Kind, table: str) -> bytes:
     name = table.encode()
+    if len(name) > TABLE_BYTES_MAX:
+        raise ValueError(f"table name of {len(name)} bytes, a row key holds {TABLE_BYTES_MAX}")
     return b"%c%s%c%s" % (FORMAT, kind.value, len(name), name)
 
 
@@ -76,14 +83,16 @@ def progress_key(role: Role, table: str = "") -> bytes:
 
 def parse_key(key: bytes) -> RowKey | None:
     """None for a row of another version or kind: kept as it is, never interpreted."""
-    if len(key) < 3 or key[0] != FORMAT:
+    if key[:1] != _VERSION or key[1:2] not in _KINDS:
         return None
+    kind, size = Kind(key[1:2]), key[2] if len(key) > 2 else 0
+    name, rest = key[3 : 3 + size], key[3 + size :]
+    if len(key) < 3 + size:
+        raise CorruptRowError(f"row key {key.hex()} ends inside its table name")
     try:
-        kind = Kind(key[1:2])
-        table = key[3 : 3 + key[2]].decode()
-    except ValueError:
-        return None
-    rest = key[3 + key[2] :]
+        table = name.decode()
+    except UnicodeDecodeError as err:
+        raise CorruptRowError(f"row key {key.hex()}: {err}") from err
     if kind is Kind.PROGRESS:
         return RowKey(kind, table, 0, rest)
     if len(rest) < _START.size:

@@ -1,0 +1,27 @@
+"""The archive as the agents ask for it."""
+
+from __future__ import annotations
+
+import structlog
+
+from domain.spec import TopicSpec
+from sinks.archive.archive import Archive
+from sinks.base import LogSink
+
+log = structlog.get_logger(__name__)
+
+
+class ProcessArchives:
+    """`agents.opening.Archives` on one process's archive."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._archive = archive
+
+    def open(self, topic: TopicSpec, partition: int, start: int) -> LogSink:
+        return self._archive.partition(topic.name, partition, start, topic.archive_window_ms)
+
+    def recover(self, topic: str, partition: int) -> bool:
+        done = self._archive.recover(topic, partition)
+        for path in done.conflicts:
+            log.error("archive file left as it is: damaged, or its final name holds other content", path=path)
+        return not (done.waiting or done.taken)

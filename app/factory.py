@@ -1,0 +1,153 @@
+"""The wiring of one worker: from config to running parts. Nothing else constructs them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agents.assignment import Assignment, AssignmentSettings
+from agents.count import count_agent
+from agents.follower import FollowerSettings
+from agents.source import Place
+from agents.view import WorkerView
+from app.archives import ProcessArchives
+from app.config import Config, to_specs
+from app.metrics import Metrics
+from app.reporting import Reporting
+from app.transport.membership import FaustMembership
+from app.transport.service import RecountApp, ServiceSettings
+from app.transport.source import KafkaSource
+from app.transport.topics import ChangelogWish, prepare_topics
+from app.web.api import build_app
+from app.web.server import WebServer
+from domain.errors import DependencyError, SinkUnavailableError
+from sinks.archive.archive import Archive, ArchiveSettings
+from tables.changelog import ChangelogSettings
+from tables.rocksdb import RocksSettings
+
+CELL_BYTES = 100  # a cell's row with its share of a block
+ARCHIVE_DEADLINE_S = 30.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """The parts of one worker, wired but not started."""
+
+    app: RecountApp
+    assignment: Assignment
+    source: KafkaSource
+    archive: Archive | None
+    view: WorkerView
+    web: WebServer
+    partitions: int
+
+
+async def build_worker(
+    config: Config, accept_gaps: Mapping[Place, tuple[int, int]], crash: Callable[[BaseException], None]
+) -> Worker:
+    """Check what must be there, and wire everything. Starts nothing but the web server.
+
+    Raises `DependencyError`, `RefusedError` or `ConfigError`.
+    """
+    topics, tables = to_specs(config)
+    names = [topic.name for topic in topics]
+    wish = ChangelogWish(config.kafka.replication, config.kafka.min_insync_replicas)
+    bootstrap = config.kafka.bootstrap_servers
+    counts = await prepare_topics(bootstrap, config.app.id, names, wish)
+    archive = await _open_archive(config)
+    metrics = Metrics()
+    reporting = Reporting(metrics)
+    source = KafkaSource(bootstrap, config.app.id)
+    assignment = Assignment(
+        topics,
+        tables,
+        source,
+        None if archive is None else ProcessArchives(archive),
+        _assignment_settings(config, accept_gaps),
+        reporting,
+        crash,
+    )
+    view = WorkerView(assignment, source.end_offset)
+    reporting.show_in(view)
+    membership = FaustMembership(counts)
+    web_app = build_app(
+        view,
+        assignment.tables,
+        assignment.topics,
+        membership,
+        metrics,
+        lambda: _unready(membership, view),
+        config.web.token.get_secret_value() if config.web.token is not None else None,
+    )
+    host, port = config.web.bind.rsplit(":", 1)
+    web = WebServer(web_app, host.strip("[]"), int(port), tls_cert=config.web.tls_cert, tls_key=config.web.tls_key)
+    await web.start()  # its port is part of the URL that the app advertises
+    membership.self_url = config.web.advertise or web.url
+    service = ServiceSettings(
+        config.app.id, bootstrap, _data_dir(config), membership.self_url, config.kafka.session_timeout.ms / 1000
+    )
+    app = RecountApp(service, names, assignment.positions, assignment.assign)
+    membership.app = app
+    app.count_with(count_agent(assignment, crash))
+    source.attach(app)
+    return Worker(app, assignment, source, archive, view, web, sum(counts.values()))
+
+
+def _unready(membership: FaustMembership, view: WorkerView) -> str | None:
+    """Why this worker isn't ready yet, None when it is."""
+    app = membership.app
+    if app is None or app.rebalancing or not app.tables.recovery.completed.is_set():
+        return "waiting for an assignment"
+    if view.restoring:
+        return f"restoring {', '.join(sorted(map(str, view.restoring)))}"
+    return None
+
+
+def _data_dir(config: Config) -> Path:
+    return config.app.data_dir / config.app.instance
+
+
+def _assignment_settings(config: Config, accept_gaps: Mapping[Place, tuple[int, int]]) -> AssignmentSettings:
+    archive = config.sinks.archive
+    session_s = config.kafka.session_timeout.ms / 1000
+    follower = FollowerSettings()
+    if archive is not None:
+        follower = FollowerSettings(archive.sync_interval.ms / 1000, backlog_bytes=archive.backlog_bytes)
+    return AssignmentSettings(
+        app=config.app.id,
+        data_dir=_data_dir(config) / "state",
+        changelog=ChangelogSettings(config.kafka.bootstrap_servers),
+        rocks=RocksSettings(max(8 << 20, config.state.cache_cells * CELL_BYTES // 4)),
+        follower=follower,
+        checkpoint_interval_s=config.checkpoint.interval.ms / 1000,
+        revoke_budget_s=config.checkpoint.revoke_budget.ms / 1000,
+        fenced_patience_s=3 * session_s,
+        accept_gaps=accept_gaps,
+    )
+
+
+async def _open_archive(config: Config) -> Archive | None:
+    """Raises `DependencyError` when the archive's file system doesn't answer at the start."""
+    section = config.sinks.archive
+    if section is None:
+        return None
+    settings = ArchiveSettings(
+        section.url,
+        sync_interval_ms=section.sync_interval.ms,
+        roll_bytes=section.roll_bytes,
+        idle_commit_ms=section.idle_commit.ms,
+        max_open_files=section.max_open_files,
+    )
+    fix = "start it, or correct sinks.archive.url"
+    try:
+        async with asyncio.timeout(ARCHIVE_DEADLINE_S):
+            archive = await asyncio.to_thread(Archive, settings, lambda: int(time.time() * 1000))
+            await asyncio.to_thread(archive.fs.mkdirs, archive.root)
+    except TimeoutError as err:
+        raise DependencyError(f"archive {section.url}", f"no answer within {ARCHIVE_DEADLINE_S:g} s", fix) from err
+    except SinkUnavailableError as err:
+        raise DependencyError(f"archive {section.url}", err.reason, fix) from err
+    return archive

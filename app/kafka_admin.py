@@ -1,0 +1,85 @@
+"""Kafka as the commands see it: who answers, which topics there are, how they are set."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from domain.errors import DependencyError
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    name: str
+    partitions: int
+    replication: int
+
+
+@contextlib.asynccontextmanager
+async def admin_client(bootstrap_servers: str, deadline_s: float, setting: str) -> AsyncIterator[Any]:
+    """A connected admin client. Raises `DependencyError` if Kafka doesn't answer, also to later calls."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(deadline_s * 1000))
+    server = f"Kafka at {bootstrap_servers}"
+    fix = f"start it, or correct {setting}"
+    try:
+        async with asyncio.timeout(deadline_s):
+            await admin.start()
+            yield admin
+    except TimeoutError as err:
+        raise DependencyError(server, f"no answer within {deadline_s:g} s", fix) from err
+    except (KafkaError, OSError) as err:
+        reason = "can't be reached" if isinstance(err, KafkaConnectionError) else str(err) or type(err).__name__
+        raise DependencyError(server, reason, fix) from err
+    finally:
+        await admin.close()
+
+
+async def topics_of(admin: Any) -> dict[str, TopicInfo]:
+    """All topics. Asking for one by name could make the broker create it."""
+    found = await admin.describe_topics()
+    return {
+        topic["topic"]: TopicInfo(
+            topic["topic"],
+            len(topic["partitions"]),
+            min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
+        )
+        for topic in found
+    }
+
+
+async def topic_settings(admin: Any, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """The settings in force of each topic."""
+    resources = [ConfigResource(ConfigResourceType.TOPIC, name) for name in names]
+    if not resources:
+        return {}
+    settings: dict[str, dict[str, str | None]] = {}
+    for response in await admin.describe_configs(resources):
+        for code, message, _kind, name, entries in response.resources:
+            if code:
+                raise KafkaError(f"settings of {name}: {message or code}")
+            settings[name] = {entry[0]: entry[1] for entry in entries}
+    return settings
+
+
+def create_topic_command(bootstrap_servers: str, topic: str) -> str:
+    return f"kafka-topics.sh --bootstrap-server {bootstrap_servers} --create --topic {topic} --partitions 4"
+
+
+def alter_topic_command(bootstrap_servers: str, topic: str, settings: str) -> str:
+    return (
+        f"kafka-configs.sh --bootstrap-server {bootstrap_servers} --alter --entity-type topics "
+        f"--entity-name {topic} --add-config {settings}"
+    )
+
+
+def quiet_client_log() -> None:
+    """Keep the client's own complaints off the terminal: each command says what went wrong."""
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

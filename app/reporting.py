@@ -1,0 +1,98 @@
+"""What the agents report, into metrics, view and log."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+
+from agents.partition import Partition
+from agents.source import Place
+from agents.view import WorkerView
+from app.metrics import Metrics
+from domain.errors import FencedError, RecountError
+
+log = structlog.get_logger(__name__)
+
+
+class Reporting:
+    """`agents.events.Listener`."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._view: WorkerView | None = None
+        self._tallied: dict[tuple[Place, str], dict[str, int]] = {}
+        self._archived: dict[Place, int] = {}
+
+    def show_in(self, view: WorkerView) -> None:
+        self._view = view
+
+    def restoring(self, place: Place) -> None:
+        self._shown.restoring.add(place)
+
+    def restored(self, place: Place, rows: int, seconds: float, *, cold: bool) -> None:
+        self._metrics.partition_restored(place.topic, rows=rows, duration_s=seconds)
+        log.info("restored", partition=str(place), rows=rows, seconds=round(seconds, 2), cold=cold)
+
+    def owned(self, place: Place) -> None:
+        self._shown.restoring.discard(place)
+        log.info("counting", partition=str(place))
+
+    def dropped(self, place: Place) -> None:
+        view = self._shown
+        view.restoring.discard(place)
+        view.paused.discard(place)
+        view.checkpoint_at.pop(place, None)
+        self._archived.pop(place, None)
+        for key in [key for key in self._tallied if key[0] == place]:
+            del self._tallied[key]
+
+    def stale(self, place: Place) -> None:
+        self._metrics.stale_batch_dropped(place.topic)
+
+    def hole(self, place: Place) -> None:
+        self._metrics.hole_found(place.topic)
+
+    def folded(self, place: Place, partition: Partition, records: int) -> None:
+        del partition, records
+        self._metrics.batch_folded(place.topic)
+
+    def committed(self, place: Place, partition: Partition, rows: int, seconds: float) -> None:
+        self._metrics.checkpoint_committed(place.topic, rows=rows, duration_s=seconds)
+        self._shown.checkpoint_at[place] = time.monotonic()
+        for table in partition.tables:
+            now = table.committed.tallies
+            before = self._tallied.get((place, table.spec.name), {})
+            grown = {name: count - before.get(name, 0) for name, count in now.items()}
+            if before:
+                self._metrics.records_folded(place.topic, table.spec.name, grown)
+            self._tallied[place, table.spec.name] = now
+            self._metrics.dirty_cells(table.spec.name, place.partition, sum(len(w.last) for w in table.dirty.values()))
+
+    def commit_failed(self, place: Place, error: RecountError) -> None:
+        if isinstance(error, FencedError):
+            self._metrics.partition_fenced(place.topic)
+        else:
+            self._metrics.commit_failed(place.topic)
+
+    def archived(self, place: Place, next_offset: int) -> None:
+        self._metrics.archive_synced(place.topic)
+        before = self._archived.get(place)
+        if before is not None:
+            self._metrics.archive_appended(place.topic, lines=next_offset - before, size_bytes=0)
+        self._archived[place] = next_offset
+
+    def sink_failed(self, place: Place, error: RecountError) -> None:
+        del error
+        self._metrics.archive_failed(place.topic)
+
+    def backlog(self, place: Place, size: int, *, full: bool) -> None:
+        self._metrics.archive_backlog(place.topic, place.partition, size)
+        paused = self._shown.paused
+        (paused.add if full else paused.discard)(place)
+        log.warning("archive backlog", partition=str(place), bytes=size, intake="paused" if full else "resumed")
+
+    @property
+    def _shown(self) -> WorkerView:
+        assert self._view is not None, "show_in first"
+        return self._view

@@ -1,0 +1,120 @@
+"""The worker's process: start in order, watch, stop with a deadline, say why with the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+import structlog
+
+from agents.source import Place
+from app.config import AcceptedGap, Config
+from app.factory import Worker, build_worker
+from domain.errors import RecountError
+
+log = structlog.get_logger(__name__)
+
+CLOSE_BUDGET_S = 6.0  # last checkpoint and hsync; SIGTERM ends in 10 s
+STOP_BUDGET_S = 2.0  # leaving the group
+
+
+class _Life:
+    """Why the worker ends: asked to, or the first thing that went wrong."""
+
+    def __init__(self) -> None:
+        self.over = asyncio.Event()
+        self.reason: BaseException | None = None
+
+    def crash(self, error: BaseException) -> None:
+        if self.reason is None and not self.over.is_set():
+            self.reason = error
+        self.over.set()
+
+    def stop(self) -> None:
+        self.over.set()
+
+
+def run_worker(config: Config, *, accept_gaps: Sequence[AcceptedGap] = ()) -> int:
+    """Run until SIGTERM or SIGINT (0), or until it can't go on: then the error that says why is raised."""
+    gaps = {Place(gap.topic, gap.partition): (gap.first, gap.last) for gap in accept_gaps}
+    error = asyncio.run(_main(config, gaps))
+    if error is None:
+        return 0
+    # A thread of a hung client must not keep a stopped worker in its group.
+    if isinstance(error, RecountError):
+        raise error
+    log.error("the worker crashed", exc_info=error)
+    sys.stderr.flush()
+    os._exit(70)
+
+
+async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> BaseException | None:
+    life = _Life()
+    loop = asyncio.get_running_loop()
+    for one in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(one, life.stop)
+    building = asyncio.create_task(build_worker(config, gaps, life.crash))
+    stopping = asyncio.create_task(life.over.wait())
+    await asyncio.wait([building, stopping], return_when=asyncio.FIRST_COMPLETED)
+    if not building.done():
+        building.cancel()
+        await asyncio.wait([building])
+        return life.reason
+    worker = building.result()
+    tasks = await _start(worker, life)
+    log.info("worker up", app=config.app.id, instance=config.app.instance, web=worker.web.url)
+    await stopping
+    log.info("worker stopping", reason="asked to" if life.reason is None else repr(life.reason))
+    await _stop(worker, tasks)
+    log.info("worker stopped")
+    return life.reason
+
+
+async def _start(worker: Worker, life: _Life) -> list[asyncio.Task[None]]:
+    await worker.source.start()
+    running = [_until_crash(worker, life), worker.assignment.commit_group_offsets_forever()]
+    return [asyncio.create_task(_watched(one, life)) for one in running]
+
+
+async def _watched(work: Coroutine[Any, Any, None], life: _Life) -> None:
+    try:
+        await work
+    except asyncio.CancelledError:
+        raise
+    except BaseException as err:  # noqa: BLE001 - it is kept as the reason the process ends
+        life.crash(err)
+
+
+async def _until_crash(worker: Worker, life: _Life) -> None:
+    """Faust marks its app as crashed but stops nothing: we do."""
+    app = worker.app
+    await app.start()
+    await app._crashed.wait()  # noqa: SLF001 - the only sign Faust gives
+    life.crash(app.crash_reason or RuntimeError("Faust crashed without a reason"))
+
+
+async def _stop(worker: Worker, tasks: list[asyncio.Task[None]]) -> None:
+    """1. No more folding, last checkpoint. 2. Leave the group. 3. The rest. Each has its deadline."""
+    await _within("last checkpoint", CLOSE_BUDGET_S + 0.5, worker.assignment.close(CLOSE_BUDGET_S))
+    await _within("leaving the group", STOP_BUDGET_S, worker.app.stop())
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks, timeout=1.0)
+    await _within("web", 1.5, worker.web.stop())
+    await _within("Kafka client", 1.0, worker.source.stop())
+    if worker.archive is not None:
+        await asyncio.to_thread(worker.archive.close, 0.5)
+
+
+async def _within(what: str, deadline_s: float, work: Coroutine[Any, Any, Any]) -> None:
+    try:
+        async with asyncio.timeout(deadline_s):
+            await work
+    except TimeoutError:
+        log.warning("not done in time, going on", step=what, deadline_s=deadline_s)
+    except Exception as err:  # noqa: BLE001 - stopping goes on whatever one step says
+        log.warning("step failed, going on", step=what, reason=repr(err))

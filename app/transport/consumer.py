@@ -1,0 +1,119 @@
+"""Faust's transport with one message per partition fetch: a `Batch`, its source positions with it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, cast
+
+import faust
+from aiokafka.errors import OffsetOutOfRangeError
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from agents.partition import gap
+from agents.source import Place
+from app.transport.fetch import fetch
+from domain.errors import RefusedError
+from domain.record import Batch
+
+Positions = Callable[[], Mapping[Place, int]]
+
+
+class BatchSchema(faust.Schema):  # type: ignore[misc]
+    """Hands the batch to the agent as it is."""
+
+    def compile(self, app: Any, **_: Any) -> Any:
+        create_event = app.create_event
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:  # noqa: ARG001
+            return create_event(None, message.value, message.headers, message)
+
+        return decode
+
+
+class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """The thread that owns the aiokafka consumer and its heartbeats."""
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Every seek is ours, and aborted records never happened.
+        consumer._auto_offset_reset = "none"
+        consumer._isolation_level = "read_committed"
+        return consumer
+
+    async def _fetch_records(  # Faust names the arguments
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> dict[Any, list[Batch]]:
+        del max_records
+        if not self.consumer.flow_active:
+            return {}
+        try:
+            batches = await fetch(consumer, active_partitions, timeout or 0)
+        except OffsetOutOfRangeError as err:
+            raise await _out_of_range(consumer, err) from err
+        return {TP(batch.topic, batch.partition): [batch] for batch in batches}
+
+
+async def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> RefusedError:
+    """We asked for records the log doesn't have: deleted below its start, or it was cut short."""
+    place, position = next(iter(error.args[0].items()))
+    begin = (await consumer.beginning_offsets([place]))[place]
+    name = str(Place(place.topic, place.partition))
+    if begin > position:
+        return gap(name, position, begin)
+    return RefusedError(
+        f"topic {place.topic} was re-created or truncated",
+        f"{name}: the log no longer reaches offset {position}",
+        "Count it under a new app.id, or restore the topic",
+    )
+
+
+class BatchConsumer(driver.Consumer):  # type: ignore[misc]
+    """Yields batches, and seeks where our progress says, never where the group committed."""
+
+    def _new_consumer_thread(self) -> BatchThread:
+        return BatchThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+        records, _ = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if not records or self.should_stop:
+            return
+        for place, (batch,) in records.items():
+            # What is thrown away here leaves a hole, and the position chain reads it again.
+            if not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            self._read_offset[place] = None  # the chain decides what is old, not Faust
+            yield place, self._message(place, batch)
+
+    def _message(self, place: Any, batch: Batch) -> Any:
+        return ConsumerMessage(
+            batch.topic,
+            batch.partition,
+            batch.start,
+            0.0,
+            0,
+            (),
+            None,
+            batch,
+            None,
+            0,
+            batch.size,
+            place,
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def perform_seek(self) -> None:
+        wanted = cast("BatchTransport", self.transport).positions()
+        mine = self.assignment()
+        places = {TP(*place): offset for place, offset in wanted.items() if TP(*place) in mine}
+        if places:
+            await self.seek_wait(places)
+
+
+class BatchTransport(driver.Transport):  # type: ignore[misc]
+    Consumer = BatchConsumer
+
+    def __init__(self, *args: Any, positions: Positions, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.positions = positions

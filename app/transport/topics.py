@@ -1,0 +1,77 @@
+"""Topics: the sources must exist; the changelogs are made, and checked, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import structlog
+from aiokafka.admin import NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from app.kafka_admin import admin_client, create_topic_command, topic_settings, topics_of
+from domain.errors import DependencyError, RefusedError
+from tables.changelog import changelog_topic
+
+log = structlog.get_logger(__name__)
+
+DEADLINE_S = 30.0
+REQUIRED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
+
+
+@dataclass(frozen=True, slots=True)
+class ChangelogWish:
+    replication: int
+    min_insync_replicas: int
+
+
+async def prepare_topics(bootstrap: str, app: str, sources: Collection[str], wish: ChangelogWish) -> dict[str, int]:
+    """Make missing changelogs; returns the partition count of each source topic.
+
+    Raises `DependencyError` (Kafka, or a source topic that isn't there) or `RefusedError` (a changelog set wrong).
+    """
+    async with admin_client(bootstrap, DEADLINE_S, "kafka.bootstrap_servers") as admin:
+        known = await topics_of(admin)
+        for source in sources:
+            if source not in known:
+                fix = create_topic_command(bootstrap, source)
+                raise DependencyError(f"topic {source}", "it does not exist", f"create it: {fix}")
+        logs = {changelog_topic(app, source): source for source in sources}
+        missing = [
+            NewTopic(name, known[source].partitions, wish.replication, topic_configs=_settings(wish))
+            for name, source in logs.items()
+            if name not in known
+        ]
+        if missing:
+            await _create(admin, missing)
+        settings = await topic_settings(admin, [name for name in logs if name in known])
+        for name, found in settings.items():
+            _check(name, found, known[name].partitions, known[logs[name]].partitions)
+        return {source: known[source].partitions for source in sources}
+
+
+async def _create(admin: object, missing: list[NewTopic]) -> None:
+    response = await admin.create_topics(missing)  # type: ignore[attr-defined]
+    for name, code, *rest in response.topic_errors:
+        if code and code != TopicAlreadyExistsError.errno:
+            reason = next((str(one) for one in rest if one), f"error {code}")
+            raise KafkaError(f"creating changelog {name}: {reason} (kafka.replication suits the brokers there are?)")
+        log.info("changelog topic ready", topic=name)
+
+
+def _settings(wish: ChangelogWish) -> dict[str, str]:
+    return {**REQUIRED, "min.insync.replicas": str(wish.min_insync_replicas)}
+
+
+def _check(name: str, found: dict[str, str | None], partitions: int, wanted_partitions: int) -> None:
+    wrong = [
+        f"{key} is {found.get(key)}, must be {value}" for key, value in REQUIRED.items() if found.get(key) != value
+    ]
+    if partitions != wanted_partitions:
+        wrong.append(f"it has {partitions} partitions, its source {wanted_partitions}")
+    if wrong:
+        raise RefusedError(
+            f"changelog topic {name}",
+            "; ".join(wrong),
+            "Set it right with kafka-configs.sh or kafka-topics.sh; rows already lost to retention make counts wrong",
+        )

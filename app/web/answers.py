@@ -1,0 +1,196 @@
+"""The public shapes: what each route answers. The OpenAPI document is generated from these."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import UNSET, Struct, UnsetType
+
+
+class WindowState(StrEnum):
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"  # closed as far as the answers go, but a partition is missing
+
+
+class AsOf(Struct):
+    """Up to where one partition is counted; `next_offset` is the first source offset not counted yet."""
+
+    partition: int
+    next_offset: int
+    stream_time_ms: int | None
+    idle: bool
+
+
+class Coverage(Struct, kw_only=True):
+    """Which partitions an answer covers. `complete: false` means the sums lack the `missing` partitions."""
+
+    complete: bool
+    missing: list[int]
+    missing_why: dict[str, str]
+    as_of: list[AsOf]
+
+
+class KeyPart(Struct):
+    """One part of a table's key; `field` is null for the Kafka key."""
+
+    field: str | None
+    type: str
+
+
+class Table(Struct):
+    """A configured table. `start_ms` is null for the log's earliest record."""
+
+    name: str
+    topic: str
+    key: list[KeyPart]
+    window_ms: int
+    grace_ms: int
+    retention_ms: int
+    start_ms: int | None
+    dedup: str | None
+    finals_topic: str | None
+    partitions: int | None
+
+
+class Tables(Struct):
+    tables: list[Table]
+
+
+class TableDetail(Coverage, kw_only=True):
+    """A table with its tallies over all partitions; `records` is their sum."""
+
+    table: Table
+    stream_time_ms: int | None
+    records: int
+    tallies: dict[str, int]
+
+
+class Window(Struct, kw_only=True):
+    """`count` = on_time + late. `dropped`: a partition no longer holds the keys of this window."""
+
+    start: str
+    start_ms: int
+    end_ms: int
+    state: WindowState
+    count: int
+    on_time: int
+    late: int
+    expired: int
+    partial: bool
+    dropped: bool
+
+
+class Windows(Coverage, kw_only=True):
+    """Windows with events whose start lies in [from_ms, to_ms), ascending."""
+
+    table: str
+    from_ms: int
+    to_ms: int
+    windows: list[Window]
+
+
+class KeyCount(Struct, kw_only=True):
+    """A key is text in `key`; where it isn't UTF-8 it stands in `key_base64` instead."""
+
+    key: str | UnsetType = UNSET
+    key_base64: str | UnsetType = UNSET
+    count: int
+    on_time: int
+    late: int
+
+
+class WindowDetail(Coverage, kw_only=True):
+    """A window with its largest keys by `count`, ties by key.
+
+    `top_exact: false`: a key that isn't listed may have up to `top_unseen_max`; listed counts are exact.
+    """
+
+    table: str
+    window: Window
+    top: list[KeyCount]
+    top_exact: bool
+    top_unseen_max: int
+
+
+class KeyWindow(Struct, kw_only=True):
+    start: str
+    start_ms: int
+    end_ms: int
+    state: WindowState
+    count: int
+    on_time: int
+    late: int
+    partial: bool
+
+
+class KeySeries(Coverage, kw_only=True):
+    """One key over time: windows where it was counted. `dropped` names windows whose keys are gone from the state."""
+
+    table: str
+    key: str | UnsetType = UNSET
+    key_base64: str | UnsetType = UNSET
+    from_ms: int
+    to_ms: int
+    windows: list[KeyWindow]
+    dropped: list[int]
+
+
+class PartitionTallies(Struct):
+    partition: int
+    records: int
+    tallies: dict[str, int]
+
+
+class TableTallies(Coverage, kw_only=True):
+    """Records read per class; the classes add up to `records`."""
+
+    table: str
+    records: int
+    tallies: dict[str, int]
+    partitions: list[PartitionTallies]
+
+
+class Tallies(Struct):
+    complete: bool
+    tables: list[TableTallies]
+
+
+class Partition(Struct, kw_only=True):
+    """One source partition and the worker that owns it; `lag` is null while the log's end is unknown."""
+
+    topic: str
+    partition: int
+    worker: str
+    state: str
+    next_offset: int
+    end_offset: int | None
+    lag: int | None
+    archive_next_offset: int | None
+    stream_time_ms: int | None
+    checkpoints: int
+    last_checkpoint_age_ms: int | None
+
+
+class Partitions(Struct):
+    """`missing` and `missing_why` name partitions as topic-partition."""
+
+    complete: bool
+    missing: list[str]
+    missing_why: dict[str, str]
+    partitions: list[Partition]
+
+
+class Problem(Struct):
+    what: str
+    why: str
+    fix: str
+
+
+class ErrorBody(Struct):
+    error: Problem
+
+
+class Status(Struct):
+    status: str
+    reason: str | UnsetType = UNSET

@@ -1,0 +1,220 @@
+"""Every metric in one place: its name, unit, labels, and what to do when it is high."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`labels` take values from the config or from `domain` only, so the number of series is bounded."""
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    when_high: str
+
+
+RECORDS = Metric(
+    "recount_records_total",
+    Kind.COUNTER,
+    "records",
+    ("topic", "table", "class"),
+    "Records folded, by table class; the classes of one table add up to the records read.",
+    "Much `malformed` or `unkeyed`: a producer changed its events, compare with the table's `key` and `event_time`. "
+    "Much `late`: raise `grace`. Much `expired`: raise `retention`, then replay the windows in question.",
+)
+BATCHES = Metric(
+    "recount_batches_total",
+    Kind.COUNTER,
+    "batches",
+    ("topic",),
+    "Batches folded; records per batch show how well fetching is amortised.",
+    "Few records per batch at a high rate: raise the consumer's minimum fetch size.",
+)
+STALE_BATCHES = Metric(
+    "recount_stale_batches_total",
+    Kind.COUNTER,
+    "batches",
+    ("topic",),
+    "Batches below the expected position, dropped; a few after each seek or rebalance are normal.",
+    "Rising without rebalances: something seeks back again and again, look at holes and restores.",
+)
+HOLES = Metric(
+    "recount_holes_total",
+    Kind.COUNTER,
+    "holes",
+    ("topic",),
+    "Batches above the expected position, answered by a seek back.",
+    "Rising: the source log lost records (retention passed us, unclean election); the worker refuses if a hole stays.",
+)
+CHECKPOINTS = Metric(
+    "recount_checkpoints_total",
+    Kind.COUNTER,
+    "checkpoints",
+    ("topic",),
+    "Checkpoints committed.",
+    "Far above one per partition and interval: the dirty set fills early, raise `state.cache_cells`.",
+)
+CHECKPOINT_ROWS = Metric(
+    "recount_checkpoint_rows_total",
+    Kind.COUNTER,
+    "rows",
+    ("topic",),
+    "Rows written to the changelog by checkpoints: cells, certificates, finals, tombstones, progress.",
+    "Near one row per record: keys hardly repeat within an interval, raise `checkpoint.interval`.",
+)
+CHECKPOINT_SECONDS = Metric(
+    "recount_checkpoint_duration_seconds",
+    Kind.HISTOGRAM,
+    "seconds",
+    ("topic",),
+    "From the cut of a checkpoint to its commit.",
+    "Near the request timeout: the brokers are slow or `checkpoint.max_records` is too large; "
+    "past it the producer is tainted and the partition restored.",
+)
+COMMIT_FAILURES = Metric(
+    "recount_commit_failures_total",
+    Kind.COUNTER,
+    "commits",
+    ("topic",),
+    "Commits that failed or whose outcome is unknown; the partition is restored each time.",
+    "Rising: look at the brokers of the changelog (min ISR, transaction coordinator).",
+)
+FENCED = Metric(
+    "recount_fenced_total",
+    Kind.COUNTER,
+    "fences",
+    ("topic",),
+    "Partitions dropped because another owner initialised after us.",
+    "Without rebalances: two workers run with one instance id, or a worker stalls beyond the session timeout.",
+)
+RESTORE_ROWS = Metric(
+    "recount_restore_rows_total",
+    Kind.COUNTER,
+    "rows",
+    ("topic",),
+    "Changelog rows read to restore partitions.",
+    "Large at every restart: the data directory doesn't survive restarts; mount it or keep the instance id.",
+)
+RESTORE_SECONDS = Metric(
+    "recount_restore_duration_seconds",
+    Kind.HISTOGRAM,
+    "seconds",
+    ("topic",),
+    "From assignment of a partition to the first fold.",
+    "Counting stands still that long: see restore rows; lower `retention`, or more partitions per topic.",
+)
+ARCHIVE_LINES = Metric(
+    "recount_archive_lines_total",
+    Kind.COUNTER,
+    "lines",
+    ("topic",),
+    "Lines appended to the archive.",
+    "Above the records read: ranges are archived again after restarts; harmless, seal removes repeats.",
+)
+ARCHIVE_BYTES = Metric(
+    "recount_archive_bytes_total",
+    Kind.COUNTER,
+    "bytes",
+    ("topic",),
+    "Bytes appended to the archive.",
+    "Plan the space of the archive; old windows become smaller when sealed.",
+)
+ARCHIVE_SYNCS = Metric(
+    "recount_archive_syncs_total",
+    Kind.COUNTER,
+    "syncs",
+    ("topic",),
+    "Durable points of the archive: all files hsynced and the ledger line written.",
+    "Far above one per partition and `sinks.archive.sync_interval`: the backlog forces early syncs.",
+)
+ARCHIVE_BACKLOG_BYTES = Metric(
+    "recount_archive_backlog_bytes",
+    Kind.GAUGE,
+    "bytes",
+    ("topic", "partition"),
+    "Records read but not durable in the archive.",
+    "Near `sinks.archive.backlog_bytes` intake pauses: the archive is down or too slow, look at its errors.",
+)
+ARCHIVE_ERRORS = Metric(
+    "recount_archive_errors_total",
+    Kind.COUNTER,
+    "errors",
+    ("topic",),
+    "Archive writes that failed and are tried again; nothing is lost.",
+    "Rising: look at the NameNode, DataNodes, permissions and free space.",
+)
+LAG = Metric(
+    "recount_lag_records",
+    Kind.GAUGE,
+    "records",
+    ("topic", "partition"),
+    "End of the source log minus the committed next offset.",
+    "Rising on all partitions: add workers. On one: a hot key or a paused partition. Past the retention it is a gap.",
+)
+STREAM_TIME = Metric(
+    "recount_stream_time_seconds",
+    Kind.GAUGE,
+    "seconds",
+    ("topic", "partition"),
+    "Stream time: the largest event time counted, as seconds since 1970.",
+    "Ahead of the clock: a producer's clock is fast, its windows close early for all; lower `max_future`.",
+)
+DIRTY_CELLS = Metric(
+    "recount_dirty_cells",
+    Kind.GAUGE,
+    "cells",
+    ("table", "partition"),
+    "Cells changed since the last checkpoint was cut.",
+    "Large: memory grows and checkpoints are slow; lower `checkpoint.interval`.",
+)
+PAUSED = Metric(
+    "recount_paused",
+    Kind.GAUGE,
+    "0 or 1",
+    ("topic", "partition"),
+    "1 while intake is paused because a follower's backlog is full.",
+    "Staying 1: the archive or events sink doesn't keep up; counting stands still until it does.",
+)
+RESTORING = Metric(
+    "recount_restoring",
+    Kind.GAUGE,
+    "0 or 1",
+    ("topic", "partition"),
+    "1 while the partition is owned but not yet ready to answer.",
+    "Staying 1: see the restore metrics and the worker's log.",
+)
+
+ALL: tuple[Metric, ...] = (
+    RECORDS,
+    BATCHES,
+    STALE_BATCHES,
+    HOLES,
+    CHECKPOINTS,
+    CHECKPOINT_ROWS,
+    CHECKPOINT_SECONDS,
+    COMMIT_FAILURES,
+    FENCED,
+    RESTORE_ROWS,
+    RESTORE_SECONDS,
+    ARCHIVE_LINES,
+    ARCHIVE_BYTES,
+    ARCHIVE_SYNCS,
+    ARCHIVE_BACKLOG_BYTES,
+    ARCHIVE_ERRORS,
+    LAG,
+    STREAM_TIME,
+    DIRTY_CELLS,
+    PAUSED,
+    RESTORING,
+)

@@ -1,0 +1,153 @@
+"""HDFS: one NameNode and one DataNode, each a process."""
+
+import json
+import shutil
+import subprocess
+import sys
+import uuid
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+from xml.sax.saxutils import escape
+
+from lab import jars
+from lab.errors import NotReadyError
+from lab.process import Server
+from lab.service import Service, accepts
+
+NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
+DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
+CLUSTER_ID = "recount-lab"
+PROBE_SECONDS = 10.0
+# The web servers cannot be switched off, and look for these.
+WEB_FOLDERS = ("hdfs", "datanode", "secondary", "static")
+OPENED = ("io", "lang", "lang.reflect", "math", "net", "text", "util", "util.concurrent", "util.zip")
+OPENED_SECURITY = ("util", "x509")
+# Few cores: no parallel collector, and no second compiler for daemons that live for a minute.
+JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+LOG4J = """\
+log4j.rootLogger=INFO,console
+log4j.appender.console=org.apache.log4j.ConsoleAppender
+log4j.appender.console.layout=org.apache.log4j.PatternLayout
+log4j.appender.console.layout.ConversionPattern=%d %p %c{1} %m%n
+"""
+
+
+class Hdfs(Service):
+    """A file system of one DataNode; `client_config` belongs into the configuration of every client."""
+
+    name: ClassVar[str] = "hdfs"
+    client_config: ClassVar[dict[str, str]] = {
+        "dfs.replication": "1",
+        "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
+    }
+    _port = 0
+
+    @property
+    def url(self) -> str:
+        return f"hdfs://127.0.0.1:{self._port}"
+
+    @property
+    def address(self) -> str:
+        return self.url
+
+    @property
+    def namenode(self) -> Server:
+        return self.servers[0]
+
+    @property
+    def datanode(self) -> Server:
+        return self.servers[1]
+
+    @property
+    def conf_directory(self) -> Path:
+        """The folder with core-site.xml and hdfs-site.xml, fit for `HADOOP_CONF_DIR` too."""
+        return self.room.data / self.name / "conf"
+
+    def _set_up(self, folder: Path) -> tuple[Server, ...]:
+        home = jars.ensure("hdfs")
+        self._port = self.room.ports.take()
+        conf = self.conf_directory
+        argv = self._prepare(conf, home, folder, self.url)
+        shutil.copytree(self._formatted(home), folder / "name")
+        probe = partial(probe_files, self.url)
+        return (
+            self.room.server("hdfs-namenode", [*argv, NAMENODE], folder, probe),
+            self.room.server("hdfs-datanode", [*argv, DATANODE], folder, probe),
+        )
+
+    def _formatted(self, home: Path) -> Path:
+        # As long as the NameNode's start, and the same each time.
+        def make(template: Path) -> None:
+            folder = self.room.data / "hdfs-format"
+            argv = self._prepare(folder / "conf", home, folder, "hdfs://127.0.0.1:9000")
+            self.run_tool([*argv, NAMENODE, "-format", "-force", "-nonInteractive", "-clusterid", CLUSTER_ID], folder)
+            shutil.copytree(folder / "name", template, dirs_exist_ok=True)
+
+        return self.template(home, "name", make)
+
+    def _prepare(self, conf: Path, home: Path, folder: Path, url: str) -> list[str]:
+        """Write the configuration and return the command line up to the main class."""
+        for web in WEB_FOLDERS:
+            (conf / "webapps" / web).mkdir(parents=True)
+        (conf / "log4j.properties").write_text(LOG4J)
+        _write(conf / "core-site.xml", self._core_site(url))
+        _write(conf / "hdfs-site.xml", self._hdfs_site(folder))
+        packages = [f"java.{name}" for name in OPENED] + [f"sun.security.{name}" for name in OPENED_SECURITY]
+        opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in packages]
+        return self.room.java([conf, home / "lib" / "*"], *JVM, *opened)
+
+    def _core_site(self, url: str) -> dict[str, str]:
+        return {
+            "fs.defaultFS": url,
+            "hadoop.tmp.dir": str(self.room.temporary),
+            # The DataNode starts along with the NameNode and may ask it too early.
+            "ipc.client.connect.retry.interval": "100",
+            "ipc.client.connect.max.retries": "600",
+        }
+
+    def _hdfs_site(self, folder: Path) -> dict[str, str]:
+        return self.client_config | {
+            "dfs.permissions.enabled": "false",
+            "dfs.namenode.name.dir": (folder / "name").as_uri(),
+            "dfs.namenode.http-address": "127.0.0.1:0",
+            "dfs.namenode.datanode.registration.ip-hostname-check": "false",
+            "dfs.namenode.safemode.extension": "0",
+            "dfs.datanode.data.dir": (folder / "blocks").as_uri(),
+            "dfs.datanode.hostname": "127.0.0.1",
+            "dfs.datanode.address": f"127.0.0.1:{self.room.ports.take()}",
+            "dfs.datanode.ipc.address": f"127.0.0.1:{self.room.ports.take()}",
+            "dfs.datanode.http.address": "127.0.0.1:0",
+            # A lost DataNode is noticed within about 12 s, a restarted NameNode finds its DataNode in 1 s.
+            "dfs.heartbeat.interval": "1",
+            "dfs.namenode.heartbeat.recheck-interval": "1000",
+        }
+
+
+def probe_files(url: str) -> None:
+    """Make a folder, write, read and delete a file; raise `NotReadyError` unless all of it works.
+
+    That needs a NameNode out of safe mode and a live DataNode.
+    """
+    if not accepts(url.removeprefix("hdfs://")):
+        raise NotReadyError(f"nothing listens at {url}")
+
+    script = Path(__file__).with_name("probe_hdfs.py")
+    folder = f"/.recount-lab-probe-{uuid.uuid4().hex}"  # two probes at a time don't meet
+    command = [sys.executable, "-I", str(script), url, folder, json.dumps(Hdfs.client_config)]
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True, timeout=PROBE_SECONDS)
+    except subprocess.TimeoutExpired as error:
+        raise NotReadyError(f"{url} did not answer within {PROBE_SECONDS:.0f} s") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise NotReadyError(f"{url}: {reason[0]}") from error
+
+
+def _write(path: Path, settings: dict[str, str]) -> None:
+    entries = "".join(
+        f"  <property><name>{escape(name)}</name><value>{escape(value)}</value></property>\n"
+        for name, value in settings.items()
+    )
+    path.write_text(f'<?xml version="1.0"?>\n<configuration>\n{entries}</configuration>\n')

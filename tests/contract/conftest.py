@@ -1,0 +1,32 @@
+"""The stores the archive's contracts are run on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sinks.archive.path import random_token
+from tests.contract.archive_support import Store
+
+
+@pytest.fixture(scope="session")
+def hdfs_url() -> Iterator[str]:
+    from lab import Lab
+
+    with Lab() as lab:
+        yield lab.hdfs().url
+
+
+@pytest.fixture(params=["file", "hdfs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty folder on each kind of file system."""
+    if request.param == "file":
+        return Store(f"file://{tmp_path}/archive")
+    return Store(f"{request.getfixturevalue('hdfs_url')}/{random_token()}")
+
+
+@pytest.fixture
+def local_store(tmp_path: Path) -> Store:
+    return Store(f"file://{tmp_path}/archive")

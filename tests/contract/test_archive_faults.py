@@ -1,0 +1,123 @@
+"""The archive's promise with a failure at every single call, as owner and as recoverer."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from domain.errors import FencedError, SinkUnavailableError
+from sinks.archive.archive import Archive, ArchiveSettings
+from sinks.archive.local import LocalFileSystem
+from sinks.archive.path import open_folder
+from sinks.archive.verify import verify_partition
+from tests.contract.archive_support import T0, TOPIC, WINDOW_MS, Store, batch, ids_of, recover_all
+from tests.contract.faulty import Fault, FaultyFileSystem, InlineBackground
+
+RETRIES = 5
+
+
+@pytest.fixture(autouse=True)
+def no_disk_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests cut calls, not power: what fsync adds can't be seen here."""
+    monkeypatch.setattr("os.fsync", lambda _descriptor: None)
+
+
+def faulty_archive(store: Store, fs: FaultyFileSystem) -> Archive:
+    now = itertools.count(T0, 100)
+    settings = ArchiveSettings(store.url, roll_bytes=400, idle_commit_ms=3000, max_open_files=2)
+    archive = Archive(settings, lambda: next(now), file_system=fs)
+    archive.background = InlineBackground()
+    return archive
+
+
+def work(archive: Archive) -> int:
+    """Write six batches over four slots, retrying as a follower does; returns the progress reported."""
+    sink = archive.partition(TOPIC, 0, 0, WINDOW_MS)
+    progress = 0
+    try:
+        for n in range(6):
+            start = 4 * n
+            sink.write(batch(start, [T0 + n * WINDOW_MS // 2, T0, None, T0 + (n + 1) * WINDOW_MS // 2]))
+            for _ in range(RETRIES):
+                try:
+                    progress = sink.sync(T0 + (n - 1) * WINDOW_MS // 2)
+                except SinkUnavailableError:
+                    continue
+                break
+        progress = sink.close()
+    except (SinkUnavailableError, FencedError):
+        sink.abort()
+    return progress
+
+
+def check(store: Store, progress: int) -> None:
+    recover_all(store.archive())
+    assert store.fs.list(open_folder(store.root, TOPIC, 0)) == []
+    assert store.ids() >= ids_of(range(progress))
+    verified = verify_partition(store.fs, store.root, TOPIC, 0)
+    assert verified.problems == []
+    assert verified.next_offset >= progress
+
+
+def count_calls(path: Path) -> int:
+    store = Store(f"file://{path}/dry")
+    fs = FaultyFileSystem(LocalFileSystem())
+    assert work(faulty_archive(store, fs)) == 24
+    check(store, 24)
+    assert store.ids() == ids_of(range(24))
+    return fs.calls
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["one call fails", "the process dies"])
+@pytest.mark.parametrize("fault", list(Fault))
+def test_progress_is_covered_whichever_call_fails(tmp_path: Path, fault: Fault, dead: bool) -> None:
+    for at in range(count_calls(tmp_path)):
+        store = Store(f"file://{tmp_path}/{at}")
+        fs = FaultyFileSystem(LocalFileSystem(), at, fault, dead=dead)
+        progress = work(faulty_archive(store, fs))
+        fs.release()
+        if not dead:
+            assert progress == 24, f"call {at} failed once and work stopped"
+        check(store, progress)
+
+
+def crashed(store: Store) -> None:
+    """Leave behind a dead owner's folder: whole, torn, empty files and half a copy."""
+    archive = store.archive()
+    sink = archive.partition(TOPIC, 0, 0, WINDOW_MS)
+    sink.write(batch(0, [T0, T0 + WINDOW_MS, None, T0 + 2 * WINDOW_MS]))
+    assert sink.sync(None) == 4
+    sink.abort()
+    folder = open_folder(store.root, TOPIC, 0)
+    names = [status.name for status in store.fs.list(folder)]
+    for name in names[:2]:
+        handle = store.fs.append(f"{folder}/{name}")
+        handle.write(b"clicks-0-17\t5\tk")
+        handle.close()
+    for name, content in (
+        ("0" * 16 + f"+{T0:015d}+{9:019d}.log", b""),
+        (names[0][:-4] + "+" + "1" * 16 + ".copy", b"cl"),
+    ):
+        handle = store.fs.create(f"{folder}/{name}")
+        handle.write(content)
+        handle.close()
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+def test_recovery_may_die_at_any_call(tmp_path: Path, fault: Fault) -> None:
+    dry = Store(f"file://{tmp_path}/dry")
+    crashed(dry)
+    fs = FaultyFileSystem(LocalFileSystem())
+    assert faulty_archive(dry, fs).recover(TOPIC, 0).complete
+    for at in range(fs.calls):
+        store = Store(f"file://{tmp_path}/{at}")
+        crashed(store)
+        failing = FaultyFileSystem(LocalFileSystem(), at, fault, dead=True)
+        with pytest.raises(SinkUnavailableError):
+            faulty_archive(store, failing).recover(TOPIC, 0)
+        failing.release()
+        assert store.ids() == ids_of(range(4)), f"after a death at call {at}, before the next recovery"
+        check(store, 4)
+        assert store.ids() == ids_of(range(4))
