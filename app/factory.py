@@ -59,7 +59,7 @@ async def build_worker(
     counts = await prepare_topics(bootstrap, config.app.id, names, wish)
     archive = await _open_archive(config)
     metrics = Metrics()
-    reporting = Reporting(metrics)
+    reporting = Reporting(metrics, tables, config.web.idle_timeout.ms / 1000)
     source = KafkaSource(bootstrap, config.app.id)
     assignment = Assignment(
         topics,
@@ -81,6 +81,7 @@ async def build_worker(
         metrics,
         lambda: _unready(membership, view),
         config.web.token.get_secret_value() if config.web.token is not None else None,
+        idle=reporting.idle,
     )
     host, port = config.web.bind.rsplit(":", 1)
     web = WebServer(web_app, host.strip("[]"), int(port), tls_cert=config.web.tls_cert, tls_key=config.web.tls_key)

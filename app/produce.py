@@ -8,13 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError
+from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from rich.console import Console
@@ -22,32 +20,22 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from app.cli_errors import ExitCode
-from app.kafka_admin import admin_client, create_topic_command, quiet_client_log, topics_of
+from app.kafka_admin import admin_client, create_topic_command, quiet_client_log, topic_settings, topics_of
+from app.produce_send import Failure, Pace, Sender, Sent, stop
 from domain.errors import ConfigError, DependencyError
 
-CHUNK_BYTES = 1 << 18
+CHUNK_BYTES = 1 << 20
+BATCH_BYTES = 1 << 18
 LINE_BYTES_MAX = 10 * 1024 * 1024
 REQUEST_BYTES_MAX = LINE_BYTES_MAX + 64 * 1024  # a line of the greatest length, its key and the envelope
 CHUNKS_AHEAD = 4
 START_DEADLINE_S = 10.0
-NAP_S = 0.005  # shorter waits for the rate aren't worth a timer
 
 
 class Source(Protocol):
     """Unbuffered bytes: closing it never waits for a read in another thread."""
 
     def read(self, size: int, /) -> bytes | None: ...
-
-
-@dataclass(slots=True)
-class Sent:
-    """What was sent so far. `acknowledged` counts records Kafka has confirmed."""
-
-    records: int = 0
-    acknowledged: int = 0
-    bytes: int = 0
-    unkeyed: int = 0
-    failure: tuple[int, BaseException] | None = None  # line number and error of the first record refused
 
 
 def run_produce(
@@ -88,23 +76,36 @@ def _open(file: str) -> Iterator[tuple[Source, int | None]]:
 
 
 async def _produce(job: _Job) -> int:
-    await _require_topic(job)
-    stop = asyncio.Event()
+    partitions, batch_bytes = await _look_up(job)
+    stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    sent, began = Sent(), time.monotonic()
+        loop.add_signal_handler(number, stopping.set)
+    producer = AIOKafkaProducer(
+        bootstrap_servers=job.bootstrap_servers,
+        enable_idempotence=True,
+        max_batch_size=batch_bytes,
+        max_request_size=REQUEST_BYTES_MAX,
+    )
+    began = time.monotonic()
+    sender = Sender(producer, job.topic, partitions, job.key_field)
     try:
+        async with asyncio.timeout(START_DEADLINE_S):
+            await producer.start()
         with _progress(job) as advance:
-            await _send_all(job, sent, stop, advance)
+            await _send_all(job, sender, stopping, advance)
+    except (KafkaError, TimeoutError) as err:
+        raise DependencyError(f"Kafka at {job.bootstrap_servers}", repr(err), "look at the broker") from err
     finally:
+        await stop(producer)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-    seconds = max(time.monotonic() - began, 1e-9)
+    sent = sender.sent
     if sent.failure is not None:
-        raise _failed(job, sent)
-    Console(highlight=False, soft_wrap=True).print(Text(_summary(job, sent, seconds, stop.is_set())))
-    return ExitCode.INTERRUPTED if stop.is_set() else ExitCode.OK
+        raise _failed(job, sent, sent.failure)
+    seconds = max(time.monotonic() - began, 1e-9)
+    Console(highlight=False, soft_wrap=True).print(Text(_summary(job, sent, seconds, stopping.is_set())))
+    return ExitCode.INTERRUPTED if stopping.is_set() else ExitCode.OK
 
 
 def _summary(job: _Job, sent: Sent, seconds: float, interrupted: bool) -> str:
@@ -114,132 +115,63 @@ def _summary(job: _Job, sent: Sent, seconds: float, interrupted: bool) -> str:
     return f"sent {sent.acknowledged} records to {job.topic}{ended}{unkeyed}: {seconds:.1f} s, {rate:.0f}/s"
 
 
-async def _require_topic(job: _Job) -> None:
+async def _look_up(job: _Job) -> tuple[int, int]:
+    """Partitions of the topic, and a batch size it takes. Raises `ConfigError` if there is no such topic."""
     async with admin_client(job.bootstrap_servers, START_DEADLINE_S, "--bootstrap-servers") as admin:
-        topics = await topics_of(admin)
-    if job.topic not in topics:
-        raise ConfigError(
-            "--topic", f'no topic "{job.topic}"', f"make it: {create_topic_command(job.bootstrap_servers, job.topic)}"
-        )
+        topic = (await topics_of(admin)).get(job.topic)
+        settings = await topic_settings(admin, [job.topic]) if topic else {}
+    if topic is None:
+        command = create_topic_command(job.bootstrap_servers, job.topic)
+        raise ConfigError("--topic", f'no topic "{job.topic}"', f"make it: {command}")
+    limit = int(settings[job.topic].get("max.message.bytes") or BATCH_BYTES)
+    return topic.partitions, min(BATCH_BYTES, limit)
 
 
-async def _send_all(job: _Job, sent: Sent, stop: asyncio.Event, advance: Callable[[int, int], None]) -> None:
-    producer = AIOKafkaProducer(
-        bootstrap_servers=job.bootstrap_servers,
-        enable_idempotence=True,
-        linger_ms=5,
-        max_batch_size=CHUNK_BYTES,
-        max_request_size=REQUEST_BYTES_MAX,
-    )
-    try:
-        await producer.start()
-        pace = _Pace(job.rate)
-        async for first, lines in _chunks(job.lines, stop):
+async def _send_all(job: _Job, sender: Sender, stopping: asyncio.Event, advance: Callable[[int, int], None]) -> None:
+    pace, sent = Pace(job.rate), sender.sent
+    async with contextlib.aclosing(_chunks(job.lines, stopping)) as chunks:
+        async for first, lines in chunks:
             for number, line in enumerate(lines, first):
-                if stop.is_set() or sent.failure is not None:
-                    break
                 if not line.rstrip(b"\r"):
                     continue
-                await pace.wait(stop)
-                await _send(producer, job, sent, number, line)
+                if wait_s := pace.wait_s():
+                    await sender.send_open()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(stopping.wait(), wait_s)
+                if stopping.is_set() or sent.failure is not None:
+                    break
+                await sender.add(number, line)
+            await sender.send_open()
             advance(sum(map(len, lines)) + len(lines), sent.records)
-            if stop.is_set() or sent.failure is not None:
+            if stopping.is_set() or sent.failure is not None:
                 break
-        await producer.flush()
-    finally:
-        await producer.stop()
+    await sender.finish()
 
 
-async def _send(producer: Any, job: _Job, sent: Sent, number: int, line: bytes) -> None:
-    key = None
-    if job.key_field is not None:
-        key = key_of(line, job.key_field)
-        sent.unkeyed += key is None
-
-    def settle(future: asyncio.Future[Any]) -> None:
-        error = future.exception()
-        if error is None:
-            sent.acknowledged += 1
-        elif sent.failure is None:
-            sent.failure = (number, error)
-
-    try:
-        future = await producer.send(job.topic, line, key=key)
-    except (KafkaError, OSError) as err:
-        sent.failure = sent.failure or (number, err)
-        return
-    sent.records += 1
-    sent.bytes += len(line)
-    future.add_done_callback(settle)
-
-
-def key_of(line: bytes, field: str) -> bytes | None:
-    """The Kafka key from a dotted JSON field: text as it is, anything else as JSON; None if there is none."""
-    try:
-        here = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-    for name in field.split("."):
-        if not isinstance(here, dict) or here.get(name) is None:
-            return None
-        here = here[name]
-    return here.encode() if isinstance(here, str) else msgspec.json.encode(here)
-
-
-def _failed(job: _Job, sent: Sent) -> ConfigError | DependencyError:
-    assert sent.failure is not None
-    line, error = sent.failure
-    before = f"{sent.acknowledged} records were"
-    if isinstance(error, MessageSizeTooLargeError):
-        return ConfigError(
-            f"line {line}",
-            f"larger than {job.topic} takes; {before} sent",
-            "shorten it, or raise max.message.bytes of the topic",
-        )
-    reason = f"line {line} wasn't acknowledged ({type(error).__name__}), {before}"
+def _failed(job: _Job, sent: Sent, failure: Failure) -> ConfigError | DependencyError:
+    one = failure.first == failure.last
+    lines = f"line {failure.first}" if one else f"lines {failure.first} to {failure.last}"
+    if isinstance(failure.error, MessageSizeTooLargeError):
+        problem = f"larger than {job.topic} takes; {sent.acknowledged} records were sent"
+        return ConfigError(lines, problem, "shorten it, or raise max.message.bytes of the topic")
+    what = f"{lines} not acknowledged" if failure.last else "the last lines weren't acknowledged"
+    name = "no answer" if isinstance(failure.error, TimeoutError) else type(failure.error).__name__
+    reason = f"{what} ({name}), {sent.acknowledged} records were"
     return DependencyError(f"Kafka at {job.bootstrap_servers}", reason, "look at the broker")
 
 
-class _Pace:
-    """Spreads records evenly over time."""
-
-    def __init__(self, rate: float | None) -> None:
-        self._gap_s = 0.0 if rate is None else 1 / rate
-        self._due = time.monotonic()
-
-    async def wait(self, stop: asyncio.Event) -> None:
-        if not self._gap_s:
-            return
-        wait_s = self._due - time.monotonic()
-        self._due += self._gap_s
-        if wait_s > NAP_S:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), wait_s)
-
-
-async def _chunks(source: Source, stop: asyncio.Event) -> Any:
-    """Lines as they come, with the number of the first; ends early when `stop` is set.
+async def _chunks(source: Source, stopping: asyncio.Event) -> AsyncGenerator[tuple[int, list[bytes]], None]:
+    """Lines as they come, with the number of the first; ends early when `stopping` is set.
 
     A thread reads: a pipe may be silent for long, and an interrupt mustn't wait for its next line.
     """
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Queue[bytes | BaseException] = asyncio.Queue(CHUNKS_AHEAD)
-
-    def read() -> None:
-        with contextlib.suppress(CancelledError, RuntimeError):  # the loop has ended: nobody waits for more
-            while True:
-                try:
-                    piece: bytes | BaseException = source.read(CHUNK_BYTES) or b""
-                except (OSError, ValueError) as err:
-                    piece = err
-                asyncio.run_coroutine_threadsafe(ready.put(piece), loop).result()
-                if not piece or isinstance(piece, BaseException):
-                    return
-
-    threading.Thread(target=read, name="produce-read", daemon=True).start()
+    ready: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+    room = threading.Semaphore(CHUNKS_AHEAD)
+    reading = (source, room, asyncio.get_running_loop(), ready)
+    threading.Thread(target=_read, args=reading, name="produce-read", daemon=True).start()
     number, rest = 1, b""
-    while (piece := await _next(ready, stop)) is not None:
-        if isinstance(piece, BaseException):
+    while (piece := await _next(ready, stopping)) is not None:
+        if isinstance(piece, Exception):
             raise ConfigError("FILE", f"can't be read on ({piece})") from piece
         *lines, rest = (rest + piece).split(b"\n") if piece else (rest, b"")
         if max(len(rest), *map(len, lines), 0) > LINE_BYTES_MAX:
@@ -248,6 +180,26 @@ async def _chunks(source: Source, stop: asyncio.Event) -> Any:
         yield number, lines
         number += len(lines)
         if not piece:
+            return
+        room.release()
+
+
+def _read(
+    source: Source,
+    room: threading.Semaphore,
+    loop: asyncio.AbstractEventLoop,
+    ready: asyncio.Queue[bytes | Exception],
+) -> None:
+    piece: bytes | Exception = b"-"
+    while isinstance(piece, bytes) and piece:
+        room.acquire()
+        try:
+            piece = source.read(CHUNK_BYTES) or b""
+        except (OSError, ValueError) as err:
+            piece = err
+        try:
+            loop.call_soon_threadsafe(ready.put_nowait, piece)
+        except RuntimeError:  # the loop has ended: nobody waits for more
             return
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 import structlog
 
@@ -11,6 +12,7 @@ from agents.source import Place
 from agents.view import WorkerView
 from app.metrics import Metrics
 from domain.errors import FencedError, RecountError
+from domain.spec import TableSpec
 
 log = structlog.get_logger(__name__)
 
@@ -18,14 +20,22 @@ log = structlog.get_logger(__name__)
 class Reporting:
     """`agents.events.Listener`."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, tables: Iterable[TableSpec], idle_timeout_s: float) -> None:
         self._metrics = metrics
+        self._tables = tuple(tables)
+        self._idle_timeout_s = idle_timeout_s
+        self._records_at: dict[Place, float] = {}
         self._view: WorkerView | None = None
         self._tallied: dict[tuple[Place, str], dict[str, int]] = {}
         self._archived: dict[Place, int] = {}
 
     def show_in(self, view: WorkerView) -> None:
         self._view = view
+
+    def idle(self, topic: str, partition: int) -> bool:
+        """Whether nothing came for a while: a label for windows, nothing depends on it."""
+        at = self._records_at.get(Place(topic, partition))
+        return at is not None and time.monotonic() - at > self._idle_timeout_s
 
     def restoring(self, place: Place) -> None:
         self._shown.restoring.add(place)
@@ -36,6 +46,7 @@ class Reporting:
 
     def owned(self, place: Place) -> None:
         self._shown.restoring.discard(place)
+        self._records_at[place] = time.monotonic()
         log.info("counting", partition=str(place))
 
     def dropped(self, place: Place) -> None:
@@ -44,6 +55,9 @@ class Reporting:
         view.paused.discard(place)
         view.checkpoint_at.pop(place, None)
         self._archived.pop(place, None)
+        self._records_at.pop(place, None)
+        names = [table.name for table in self._tables if table.topic == place.topic]
+        self._metrics.forget(place.topic, names, place.partition)
         for key in [key for key in self._tallied if key[0] == place]:
             del self._tallied[key]
 
@@ -54,7 +68,9 @@ class Reporting:
         self._metrics.hole_found(place.topic)
 
     def folded(self, place: Place, partition: Partition, records: int) -> None:
-        del partition, records
+        del partition
+        if records:
+            self._records_at[place] = time.monotonic()
         self._metrics.batch_folded(place.topic)
 
     def committed(self, place: Place, partition: Partition, rows: int, seconds: float) -> None:

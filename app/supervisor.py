@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -66,6 +67,7 @@ async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> BaseExcep
         return life.reason
     worker = building.result()
     tasks = await _start(worker, life)
+    gc.freeze()  # what is loaded by now stays: the collector need not walk it for every batch
     log.info("worker up", app=config.app.id, instance=config.app.instance, web=worker.web.url)
     await stopping
     log.info("worker stopping", reason="asked to" if life.reason is None else repr(life.reason))

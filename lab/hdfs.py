@@ -10,21 +10,26 @@ from pathlib import Path
 from typing import ClassVar
 from xml.sax.saxutils import escape
 
-from lab import jars
 from lab.errors import NotReadyError
 from lab.process import Server
-from lab.service import Service, accepts
+from lab.service import Room, Service, accepts
 
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 CLUSTER_ID = "recount-lab"
-PROBE_SECONDS = 10.0
+PROBE_SECONDS = 5.0
 # The web servers cannot be switched off, and look for these.
 WEB_FOLDERS = ("hdfs", "datanode", "secondary", "static")
 OPENED = ("io", "lang", "lang.reflect", "math", "net", "text", "util", "util.concurrent", "util.zip")
 OPENED_SECURITY = ("util", "x509")
 # Few cores: no parallel collector, and no second compiler for daemons that live for a minute.
-JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+JVM = (
+    "-Xmx384m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED),
+    *(f"--add-opens=java.base/sun.security.{package}=ALL-UNNAMED" for package in OPENED_SECURITY),
+)
 
 LOG4J = """\
 log4j.rootLogger=INFO,console
@@ -42,7 +47,10 @@ class Hdfs(Service):
         "dfs.replication": "1",
         "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
     }
-    _port = 0
+
+    def __init__(self, room: Room) -> None:
+        super().__init__(room)
+        self._port = self._transfer_port = 0
 
     @property
     def url(self) -> str:
@@ -65,38 +73,34 @@ class Hdfs(Service):
         """The folder with core-site.xml and hdfs-site.xml, fit for `HADOOP_CONF_DIR` too."""
         return self.room.data / self.name / "conf"
 
-    def _set_up(self, folder: Path) -> tuple[Server, ...]:
-        home = jars.ensure("hdfs")
-        self._port = self.room.ports.take()
-        conf = self.conf_directory
-        argv = self._prepare(conf, home, folder, self.url)
+    def _set_up(self, home: Path, folder: Path) -> tuple[Server, ...]:
+        self._port, self._transfer_port = self.room.ports.take(), self.room.ports.take()
+        self._write_conf(self.conf_directory, folder, self.url)
         shutil.copytree(self._formatted(home), folder / "name")
-        probe = partial(probe_files, self.url)
-        return (
-            self.room.server("hdfs-namenode", [*argv, NAMENODE], folder, probe),
-            self.room.server("hdfs-datanode", [*argv, DATANODE], folder, probe),
-        )
+        return (self._server("namenode", NAMENODE, home, folder), self._server("datanode", DATANODE, home, folder))
+
+    def _server(self, kind: str, main_class: str, home: Path, folder: Path) -> Server:
+        argv = self.room.java(home, *JVM, *self.archive_options(kind), conf=self.conf_directory)
+        probe = partial(probe_files, self.url, f"127.0.0.1:{self._transfer_port}")
+        return self.room.server(f"hdfs-{kind}", [*argv, main_class], folder, probe)
 
     def _formatted(self, home: Path) -> Path:
         # As long as the NameNode's start, and the same each time.
         def make(template: Path) -> None:
             folder = self.room.data / "hdfs-format"
-            argv = self._prepare(folder / "conf", home, folder, "hdfs://127.0.0.1:9000")
+            self._write_conf(folder / "conf", folder, "hdfs://127.0.0.1:9000")
+            argv = self.room.java(home, *JVM, conf=folder / "conf")
             self.run_tool([*argv, NAMENODE, "-format", "-force", "-nonInteractive", "-clusterid", CLUSTER_ID], folder)
             shutil.copytree(folder / "name", template, dirs_exist_ok=True)
 
         return self.template(home, "name", make)
 
-    def _prepare(self, conf: Path, home: Path, folder: Path, url: str) -> list[str]:
-        """Write the configuration and return the command line up to the main class."""
+    def _write_conf(self, conf: Path, folder: Path, url: str) -> None:
         for web in WEB_FOLDERS:
             (conf / "webapps" / web).mkdir(parents=True)
         (conf / "log4j.properties").write_text(LOG4J)
         _write(conf / "core-site.xml", self._core_site(url))
         _write(conf / "hdfs-site.xml", self._hdfs_site(folder))
-        packages = [f"java.{name}" for name in OPENED] + [f"sun.security.{name}" for name in OPENED_SECURITY]
-        opened = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in packages]
-        return self.room.java([conf, home / "lib" / "*"], *JVM, *opened)
 
     def _core_site(self, url: str) -> dict[str, str]:
         return {
@@ -116,7 +120,7 @@ class Hdfs(Service):
             "dfs.namenode.safemode.extension": "0",
             "dfs.datanode.data.dir": (folder / "blocks").as_uri(),
             "dfs.datanode.hostname": "127.0.0.1",
-            "dfs.datanode.address": f"127.0.0.1:{self.room.ports.take()}",
+            "dfs.datanode.address": f"127.0.0.1:{self._transfer_port}",
             "dfs.datanode.ipc.address": f"127.0.0.1:{self.room.ports.take()}",
             "dfs.datanode.http.address": "127.0.0.1:0",
             # A lost DataNode is noticed within about 12 s, a restarted NameNode finds its DataNode in 1 s.
@@ -125,13 +129,15 @@ class Hdfs(Service):
         }
 
 
-def probe_files(url: str) -> None:
+def probe_files(url: str, *datanodes: str) -> None:
     """Make a folder, write, read and delete a file; raise `NotReadyError` unless all of it works.
 
-    That needs a NameNode out of safe mode and a live DataNode.
+    That needs a NameNode out of safe mode and a live DataNode. Addresses of DataNodes, where known, are looked
+    at first: to one that is not there yet, the client goes on trying until the time-out.
     """
-    if not accepts(url.removeprefix("hdfs://")):
-        raise NotReadyError(f"nothing listens at {url}")
+    for address in (url.removeprefix("hdfs://"), *datanodes):
+        if not accepts(address):
+            raise NotReadyError(f"nothing listens at {address}")
 
     script = Path(__file__).with_name("probe_hdfs.py")
     folder = f"/.recount-lab-probe-{uuid.uuid4().hex}"  # two probes at a time don't meet

@@ -14,7 +14,6 @@ from typing import ClassVar
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from lab import jars
 from lab.errors import NotReadyError
 from lab.process import Server
 from lab.service import Room, Service, accepts, run_apart
@@ -60,10 +59,9 @@ class Kafka(Service):
     def address(self) -> str:
         return self.bootstrap_servers
 
-    def _set_up(self, folder: Path) -> tuple[Server, ...]:
-        home = jars.ensure("kafka")
-        classpath = [folder, home / "lib" / "*"]
-        (folder / "log4j2.properties").write_text(LOG4J)
+    def _set_up(self, home: Path, folder: Path) -> tuple[Server, ...]:
+        log4j = folder / "log4j2.properties"
+        log4j.write_text(LOG4J)
         template = self._formatted(home)
         self._ports = [self.room.ports.take() for _ in range(self.broker_count)]
         controllers = [self.room.ports.take() for _ in range(self.broker_count)]
@@ -75,11 +73,10 @@ class Kafka(Service):
             _copy_disk(template, disk, node)
             properties = folder / f"broker-{node}.properties"
             _write(properties, self._node_config(node, port, controller, voters, disk) | self._config)
-            argv = self.room.java(
-                classpath, "-Xms256m", heap, "-XX:+UseG1GC", "-Dlog4j2.configurationFile=log4j2.properties"
-            )
+            options = (heap, "-XX:+UseG1GC", f"-Dlog4j2.configurationFile={log4j}", *self.archive_options("kafka"))
+            argv = [*self.room.java(home, *options), "kafka.Kafka", str(properties)]
             probe = partial(probe_broker, f"127.0.0.1:{port}", node)
-            servers.append(self.room.server(f"kafka-{node}", [*argv, "kafka.Kafka", str(properties)], folder, probe))
+            servers.append(self.room.server(f"kafka-{node}", argv, folder, probe))
         return tuple(servers)
 
     def _formatted(self, home: Path) -> Path:
@@ -92,7 +89,7 @@ class Kafka(Service):
             properties = disk.with_suffix(".properties")
             own = self._node_config(1, 9092, 9093, "1@127.0.0.1:9093", disk)
             _write(properties, own | self._config)
-            argv = self.room.java([home / "lib" / "*"], "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+            argv = self.room.java(home, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
             format_disk = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
             self.run_tool([*argv, *format_disk], self.room.data)
             properties.unlink()

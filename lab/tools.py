@@ -1,5 +1,6 @@
 """The programs the lab needs from the operating system, found or named with their Debian package."""
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -17,6 +18,13 @@ def java() -> str:
     if version is not None and version < JAVA_MIN:
         raise MissingToolError(f"Java {JAVA_MIN}", JAVA_PACKAGE, f"is needed, {path} is Java {version}")
     return path
+
+
+def java_fingerprint() -> str:
+    """Return what changes when Java does."""
+    path = Path(java())
+    release = path.resolve().parent.parent / "release"
+    return hashlib.sha256(release.read_bytes() if release.exists() else bytes(path)).hexdigest()[:12]
 
 
 def maven() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,18 @@ class Position(msgspec.Struct, frozen=True):
     format: int = 1
 
 
+class StoreClosedError(KeyError):
+    """The partition was given up while somebody read it."""
+
+
+@contextmanager
+def _open_only() -> Iterator[None]:
+    try:
+        yield
+    except DbClosedError as err:
+        raise StoreClosedError(str(err)) from err
+
+
 @dataclass(frozen=True, slots=True)
 class RocksSettings:
     block_cache_bytes: int = 32 << 20
@@ -33,7 +46,7 @@ class RocksSettings:
 class RocksStore:
     """Rows of one partition. Reads may come from any thread; writes come one at a time.
 
-    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied.
+    Reads of a closed store raise `StoreClosedError`, a KeyError. Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied.
     """
 
     def __init__(self, path: Path, settings: RocksSettings) -> None:
@@ -82,11 +95,13 @@ class RocksStore:
             return None
 
     def get(self, key: bytes) -> bytes | None:
-        value: bytes | None = self._db.get(key)
+        with _open_only():
+            value: bytes | None = self._db.get(key)
         return value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        values: list[bytes | None] = self._db[list(keys)] if keys else []
+        with _open_only():
+            values: list[bytes | None] = self._db[list(keys)] if keys else []
         return values
 
     def commit(self, rows: Iterable[Row], position: Position | None = None) -> None:
@@ -103,11 +118,12 @@ class RocksStore:
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key begins with `prefix`, ascending, from `start` on; as of the moment of the call."""
-        view = self._db.snapshot()
-        for key, value in view.items(from_key=prefix if start is None else start):
-            if not key.startswith(prefix):
-                return
-            yield key, value
+        with _open_only():
+            view = self._db.snapshot()
+            for key, value in view.items(from_key=prefix if start is None else start):
+                if not key.startswith(prefix):
+                    return
+                yield key, value
 
     def wipe(self) -> None:
         """Forget everything."""

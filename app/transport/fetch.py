@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Iterable
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,6 @@ from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
 from aiokafka.errors import ConsumerStoppedError, CorruptRecordException
 
 from domain.record import Batch, Int64s
-
-_timestamp = attrgetter("timestamp")
-_key = attrgetter("key")
-_value = attrgetter("value")
 
 
 class _Columns:
@@ -31,18 +26,27 @@ class _Columns:
 
     def add(self, batch: Any, position: int) -> None:
         """The records of one Kafka record batch at or after `position`."""
-        records = list(batch)
-        first = batch.base_offset
-        if batch.next_offset - first == len(records) and first >= position:
-            offsets = np.arange(first, first + len(records), dtype=np.int64)
-        else:
-            # Compacted, or the fetch began inside this batch.
-            records = [record for record in records if record.offset >= position]
-            offsets = np.fromiter((record.offset for record in records), np.int64, len(records))
-        self.offsets.append(offsets)
-        self.timestamps.extend(map(_timestamp, records))
-        self.keys.extend(map(_key, records))
-        self.values.extend(map(_value, records))
+        # One record at a time, none kept: a list of them is work for the garbage collector (twice the cost here).
+        offsets: list[int] = []
+        add_offset = offsets.append
+        add_timestamp, add_key, add_value = self.timestamps.append, self.keys.append, self.values.append
+        for record in batch:
+            offset = record.offset
+            if offset < position:
+                continue  # the fetch began inside this batch
+            add_offset(offset)
+            add_timestamp(record.timestamp)
+            add_key(record.key)
+            add_value(record.value)
+        if offsets:
+            self.offsets.append(_array(offsets))
+
+
+def _array(offsets: list[int]) -> Int64s:
+    first, last = offsets[0], offsets[-1]
+    if last - first + 1 == len(offsets):
+        return np.arange(first, last + 1, dtype=np.int64)
+    return np.array(offsets, np.int64)  # compacted
 
 
 def unpack(place: TopicPartition, fetched: Any) -> Batch:

@@ -141,8 +141,7 @@ class PartitionArchive:
         """
         self._check_usable()
         if self._next > self._durable:
-            for run in sorted(self._pending, key=lambda run: run.slot):  # stable: offsets rise within a slot
-                self._files.write(run, self._of.window_ms)
+            self._files.write(self._pending, self._of.window_ms)
             self._append_to_ledger(self._files.sync())
             self._files.ledgered()
             self._pending.clear()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
 
 from domain.errors import FencedError, SinkUnavailableError
 from sinks.archive.background import Background
@@ -12,6 +15,9 @@ from sinks.archive.part import RecordWriter, State
 from sinks.archive.path import Slot
 from sinks.archive.split import Run
 
+T = TypeVar("T")
+
+GO_ON_S = 1.0  # after a first error
 CLOSE_WAIT_S = 60.0  # above any deadline of a file system's call
 
 OnFailure = Callable[[str, Exception], None]
@@ -62,32 +68,18 @@ class MultiWriter:
     def open_count(self) -> int:
         return sum(entry.writer.state is State.OPEN for entry in self._entries.values())
 
-    def write(self, run: Run, window_ms: int) -> None:
-        """Append a run, unless its slot's file already has it from a sync that failed elsewhere."""
-        entry = self._entry(run, window_ms)
-        writer = entry.writer
-        if writer.last >= run.last:
-            return
-        try:
-            if writer.state is not State.OPEN:
-                self._make_room()
-                writer.open()
-            writer.write(run)
-        except Exception as error:
-            self._drop(run.slot, error)
-            raise
-        entry.used_ms = self._now_ms()
-        self._touched[run.slot] = writer
+    def write(self, pending: Sequence[Run], window_ms: int) -> None:
+        """Append runs, but those their slot's file already has from a sync that failed elsewhere.
+
+        To be called with all runs since the last `ledgered`, in the order of offsets.
+        """
+        by_slot = sorted(pending, key=lambda run: run.slot)  # stable: offsets rise within a slot
+        groups = [list(group) for _, group in groupby(by_slot, key=lambda run: run.slot)]
+        _each(groups, lambda group: self._write_slot(group, window_ms))
 
     def sync(self) -> dict[str, tuple[int, int]]:
         """Make all durable; returns (length, crc32) of every file touched since the last `ledgered`."""
-        for slot in sorted(self._touched):
-            writer = self._touched[slot]
-            try:
-                writer.sync()
-            except Exception as error:
-                self._drop(slot, error)
-                raise
+        _each(sorted(self._touched), self._sync_slot)
         return {writer.name.ledger_key: (writer.length, writer.crc) for writer in self._touched.values()}
 
     def ledgered(self) -> None:
@@ -128,6 +120,30 @@ class MultiWriter:
                 entry.writer.abort()
         self._entries.clear()
         self._touched.clear()
+
+    def _write_slot(self, group: list[Run], window_ms: int) -> None:
+        for run in group:  # an error ends the group: a later run must never get into a file without the earlier ones
+            entry = self._entry(run, window_ms)
+            writer = entry.writer
+            if writer.last >= run.last:
+                continue
+            try:
+                if writer.state is not State.OPEN:
+                    self._make_room()
+                    writer.open()
+                writer.write(run)
+            except Exception as error:
+                self._drop(run.slot, error)
+                raise
+            entry.used_ms = self._now_ms()
+            self._touched[run.slot] = writer
+
+    def _sync_slot(self, slot: Slot) -> None:
+        try:
+            self._touched[slot].sync()
+        except Exception as error:
+            self._drop(slot, error)
+            raise
 
     def _entry(self, run: Run, window_ms: int) -> _Entry:
         entry = self._entries.get(run.slot)
@@ -221,3 +237,22 @@ class MultiWriter:
         self._errors += 1
         self.orphans.append(entry.writer)
         self._on_failure(entry.writer.path, error)
+
+
+def _each(items: Sequence[T], act: Callable[[T], None]) -> None:
+    """Act on every item though one fails, then raise its error: a restarted DataNode breaks all files at once.
+
+    A store that is slow to fail isn't asked again and again.
+    """
+    first: SinkUnavailableError | None = None
+    end = 0.0
+    for item in items:
+        if first is not None and time.monotonic() > end:
+            break
+        try:
+            act(item)
+        except SinkUnavailableError as error:
+            if first is None:
+                first, end = error, time.monotonic() + GO_ON_S
+    if first is not None:
+        raise first

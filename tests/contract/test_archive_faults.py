@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from domain.errors import FencedError, SinkUnavailableError
+from sinks.archive import archive as archive_module
 from sinks.archive.archive import Archive, ArchiveSettings
 from sinks.archive.local import LocalFileSystem
 from sinks.archive.path import open_folder
@@ -19,9 +20,10 @@ RETRIES = 5
 
 
 @pytest.fixture(autouse=True)
-def no_disk_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests cut calls, not power: what fsync adds can't be seen here."""
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These tests cut calls, not power: what fsync adds can't be seen here. Nor do they wait for leases."""
     monkeypatch.setattr("os.fsync", lambda _descriptor: None)
+    monkeypatch.setattr(archive_module, "ORPHAN_DEADLINE_S", 0.0)
 
 
 def faulty_archive(store: Store, fs: FaultyFileSystem) -> Archive:

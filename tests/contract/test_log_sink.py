@@ -274,7 +274,7 @@ def test_a_file_with_a_damaged_last_line_is_left_and_named(store: Store) -> None
 
 
 def test_two_recoverers_at_once_lose_nothing_and_make_nothing_twice(store: Store) -> None:
-    files = 4 if store.is_hdfs else 40
+    files = 2 if store.is_hdfs else 40
     for n in range(files):
         torn = line(10 * n + 1)[:-2] if n % 2 else b""
         tear(store, open_name(10 * n, f"{n:016x}"), line(10 * n) + torn)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app import produce
-from app.produce import LINE_BYTES_MAX, key_of
+from app.produce import LINE_BYTES_MAX
+from app.produce_send import Pace, key_of
 from domain.errors import ConfigError
 
 
@@ -74,21 +75,15 @@ def test_a_key_comes_from_a_field(line: bytes, field: str, key: bytes | None) ->
     assert key_of(line, field) == key
 
 
-async def test_a_rate_spreads_records(monkeypatch: pytest.MonkeyPatch) -> None:
-    now, waits = [100.0], []
-
-    async def wait_for(waiting: object, seconds: float) -> None:
-        waiting.close()  # type: ignore[attr-defined]
-        waits.append(seconds)
-        now[0] += seconds
-
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(asyncio, "wait_for", wait_for)
-    pace = produce._Pace(1000)
+def test_a_rate_spreads_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, waits = 100.0, []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    pace = Pace(1000)
     for _ in range(1001):
-        await pace.wait(asyncio.Event())
+        if wait_s := pace.wait_s():
+            waits.append(wait_s)
+            now += wait_s
     assert sum(waits) == pytest.approx(1.0, abs=0.01)
     assert len(waits) < 250
-    unlimited = produce._Pace(None)
-    await unlimited.wait(asyncio.Event())
-    assert now[0] == pytest.approx(101.0, abs=0.01)
+    unlimited = Pace(None)
+    assert [unlimited.wait_s() for _ in range(3)] == [0.0] * 3

@@ -1,0 +1,1 @@
+"""`recount demo`: the whole promise on this machine, measured."""

@@ -1,0 +1,102 @@
+"""A real worker process over a preloaded topic: CPU seconds from its start to the last record counted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+TICKS = os.sysconf("SC_CLK_TCK")
+DEADLINE_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    records: int
+    cpu_s: float
+    wall_s: float
+    rss_mib: float
+
+
+def write_config(folder: Path, bootstrap: str, topic: str, app: str, archive: str | None, port: int) -> Path:
+    sinks = "" if archive is None else f'[sinks.archive]\nurl = "{archive}"\n'
+    text = f"""
+[app]
+id = "{app}"
+instance = "bench"
+data_dir = "{folder}/data"
+[kafka]
+bootstrap_servers = "{bootstrap}"
+replication = 1
+min_insync_replicas = 1
+[[topics]]
+name = "{topic}"
+event_time = {{ field = "ts", format = "epoch_ms" }}
+[[tables]]
+name = "page_views"
+topic = "{topic}"
+key = ["page"]
+{sinks}
+[web]
+bind = "127.0.0.1:{port}"
+"""
+    path = folder / f"{app}.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def run_worker(config: Path, port: int, records: int) -> Run:
+    """Start a worker, wait until `records` are counted (and archived), stop it."""
+    with (config.with_suffix(".log")).open("wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "app", "worker", "--config", str(config)], stdout=log, stderr=log
+        )
+    began = time.monotonic()
+    try:
+        while _counted(port) < records or records == 0:
+            if worker.poll() is not None:
+                raise SystemExit(f"the worker ended with {worker.returncode}: {config.with_suffix('.log')}")
+            if time.monotonic() - began > DEADLINE_S:
+                raise SystemExit(f"not counted within {DEADLINE_S:g} s: {config.with_suffix('.log')}")
+            time.sleep(0.05)
+            if records == 0 and _counted(port) == 0:
+                break
+        return Run(records, _cpu_s(worker.pid), time.monotonic() - began, _rss_mib(worker.pid))
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(20)
+
+
+def _counted(port: int) -> int:
+    """Records counted, and archived where there is an archive; -1 until the worker owns every partition."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/partitions", timeout=2) as answer:
+            found: dict[str, Any] = msgspec.json.decode(answer.read())
+    except (urllib.error.URLError, OSError):
+        return -1
+    rows = found["partitions"]
+    if not rows or not found["complete"] or any(row["state"] == "restoring" for row in rows):
+        return -1
+    return sum(min(r["next_offset"], r["archive_next_offset"] or r["next_offset"]) if r["archive_next_offset"] is not None
+               else r["next_offset"] for r in rows)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _rss_mib(pid: int) -> float:
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    return 0.0

@@ -1,0 +1,49 @@
+"""Servers and topics for every suite: each starts when a test first asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lab import Lab
+from tests.kafka import MakeTopic, create_topic, run_apart, unique
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """One lab for the session; stops its servers when the session ends, or dies."""
+    with Lab() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(lab: Lab) -> str:
+    return lab.kafka().bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def hdfs_url(lab: Lab) -> str:
+    return lab.hdfs().url
+
+
+@pytest.fixture(scope="session")
+def make_topic(kafka_bootstrap: str) -> MakeTopic:
+    """Make topics under names nobody has used."""
+
+    def make(partitions: int = 1, name: str = "", **configs: str) -> str:
+        name = name or unique("topic")
+        settings = {key.replace("_", "."): value for key, value in configs.items()}
+        run_apart(create_topic(kafka_bootstrap, name, partitions, settings))
+        return name
+
+    return make
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """An empty folder for a worker's data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder
