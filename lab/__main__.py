@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -12,7 +13,7 @@ from lab.hdfs import probe_files
 from lab.kafka import probe_cluster
 from lab.lab import Lab
 
-PROBES = {"kafka": probe_cluster, "hdfs": probe_files}
+PROBES: dict[str, Callable[[str], None]] = {"kafka": probe_cluster, "hdfs": probe_files}
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 

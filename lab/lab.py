@@ -90,7 +90,7 @@ class Lab:
             return
         self._closed = True
         room = self._room
-        logs_stay = (self._keep_logs or self._has_failed()) and any(room.logs.iterdir())
+        logs_stay = (self._keep_logs or self._has_failed()) and any(log.stat().st_size for log in room.logs.iterdir())
         if self._keep:
             remove = []
         elif logs_stay:

@@ -33,7 +33,7 @@ class Room:
         self.logs = self.directory / "logs"
         self.temporary = self.directory / "tmp"
         for folder in (self.data, self.logs, self.temporary):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
 
     def server(self, name: str, argv: Sequence[str], folder: Path, probe: Callable[[], None]) -> Server:
         """Describe a server process that runs in `folder`; it isn't started."""

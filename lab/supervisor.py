@@ -28,6 +28,7 @@ class Supervisor:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self.directory = tempfile.mkdtemp(prefix="recount-lab-", dir=parent_directory)
         self._remove = [self.directory]
+        self._let_go_of_stderr()
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do one request; a failure is an answer too."""
@@ -58,6 +59,13 @@ class Supervisor:
                 server.wait(SERVERS_DIE_SECONDS)
         for path in self._remove:
             shutil.rmtree(path, ignore_errors=True)
+
+    def _let_go_of_stderr(self) -> None:
+        # Whoever reads the caller's stderr to its end must not wait for this process.
+        logs = Path(self.directory, "logs")
+        logs.mkdir()
+        with (logs / "supervisor.log").open("ab") as log:
+            os.dup2(log.fileno(), 2)
 
     def _start(self, request: dict[str, Any]) -> int:
         me = os.getpid()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,15 +28,7 @@ class Position(msgspec.Struct, frozen=True):
 
 
 class StoreClosedError(KeyError):
-    """The partition was given up while somebody read it."""
-
-
-@contextmanager
-def _open_only() -> Iterator[None]:
-    try:
-        yield
-    except DbClosedError as err:
-        raise StoreClosedError(str(err)) from err
+    """The partition was given up: to readers it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +39,17 @@ class RocksSettings:
 class RocksStore:
     """Rows of one partition. Reads may come from any thread; writes come one at a time.
 
-    Reads of a closed store raise `StoreClosedError`, a KeyError. Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied.
+    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied. Closing waits for
+    calls under way (the binding would refuse to close, and the directory stay locked); later ones raise
+    `StoreClosedError`, a KeyError.
     """
 
     def __init__(self, path: Path, settings: RocksSettings) -> None:
         self._path = path
         self._settings = settings
+        self._idle = threading.Condition()
+        self._calls = 0
+        self._closed = False
         self._db = self._open()
 
     def _open(self) -> Rdict:
@@ -84,9 +82,22 @@ class RocksStore:
         options.set_block_based_table_factory(table)
         return options
 
+    @contextmanager
+    def _in_use(self) -> Iterator[Rdict]:
+        with self._idle:
+            if self._closed:
+                raise StoreClosedError(str(self._path))
+            self._calls += 1
+        try:
+            yield self._db
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
+
     def position(self) -> Position | None:
         """None where there is nothing usable: restore from the start."""
-        value = self._db.get(LOCAL)
+        value = self.get(LOCAL)
         if value is None:
             return None
         try:
@@ -95,14 +106,14 @@ class RocksStore:
             return None
 
     def get(self, key: bytes) -> bytes | None:
-        with _open_only():
-            value: bytes | None = self._db.get(key)
-        return value
+        with self._in_use() as db:
+            value: bytes | None = db.get(key)
+            return value
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with _open_only():
-            values: list[bytes | None] = self._db[list(keys)] if keys else []
-        return values
+        with self._in_use() as db:
+            values: list[bytes | None] = db[list(keys)] if keys else []
+            return values
 
     def commit(self, rows: Iterable[Row], position: Position | None = None) -> None:
         """Apply rows in order, atomically, with the position they end at. None keeps the old position."""
@@ -114,15 +125,20 @@ class RocksStore:
                 batch.put(key, value)
         if position is not None:
             batch.put(LOCAL, msgspec.json.encode(position))
-        self._db.write(batch)
+        with self._in_use() as db:
+            db.write(batch)
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Rows whose key begins with `prefix`, ascending, from `start` on; as of the moment of the call."""
-        with _open_only():
-            view = self._db.snapshot()
-            for key, value in view.items(from_key=prefix if start is None else start):
+        """Rows whose key begins with `prefix`, ascending, from `start` on; as of the first one's reading.
+
+        Read it to its end or drop it: `close` waits for the row being read, which is then the last.
+        """
+        with self._in_use() as db:
+            for key, value in db.snapshot().items(from_key=prefix if start is None else start):
                 if not key.startswith(prefix):
                     return
+                if self._closed:
+                    raise StoreClosedError(str(self._path))
                 yield key, value
 
     def wipe(self) -> None:
@@ -130,8 +146,13 @@ class RocksStore:
         self.close()
         shutil.rmtree(self._path)
         self._db = self._open()
+        self._closed = False
 
     def close(self) -> None:
+        """Safe to repeat."""
+        with self._idle:
+            self._closed = True
+            self._idle.wait_for(lambda: not self._calls)
         try:
             self._db.close()
         except DbClosedError:

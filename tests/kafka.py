@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
+from tests.waiting import wait_until
+
 DEADLINE_S = 60.0
 Result = TypeVar("Result")
 
@@ -69,8 +71,13 @@ async def admin(bootstrap: str) -> AsyncIterator[Any]:
 async def create_topic(bootstrap: str, name: str, partitions: int, configs: Mapping[str, str]) -> None:
     async with admin(bootstrap) as client:
         answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs))])
-    for topic, code, *rest in answer.topic_errors:
-        assert code == 0, f"creating {topic}: {code} {rest}"
+        for topic, code, *rest in answer.topic_errors:
+            assert code == 0, f"creating {topic}: {code} {rest}"
+
+        async def listed() -> bool:
+            return any(one["topic"] == name for one in await client.describe_topics())
+
+        await wait_until(f"the broker to list {name}", listed)
 
 
 async def delete_records(bootstrap: str, topic: str, before: Mapping[int, int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -9,13 +10,14 @@ import structlog
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
-from app.kafka_admin import admin_client, create_topic_command, topic_settings, topics_of
+from app.kafka_admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
 from domain.errors import DependencyError, RefusedError
 from tables.changelog import changelog_topic
 
 log = structlog.get_logger(__name__)
 
 DEADLINE_S = 30.0
+POLL_S = 0.1
 REQUIRED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 
 
@@ -44,7 +46,9 @@ async def prepare_topics(bootstrap: str, app: str, sources: Collection[str], wis
         ]
         if missing:
             await _create(admin, missing)
-        settings = await topic_settings(admin, [name for name in logs if name in known])
+            known = await _once_known(admin, logs)
+        # All of them: one that somebody else made a moment ago wasn't known above either.
+        settings = await topic_settings(admin, logs)
         for name, found in settings.items():
             _check(name, found, known[name].partitions, known[logs[name]].partitions)
         return {source: known[source].partitions for source in sources}
@@ -57,6 +61,13 @@ async def _create(admin: object, missing: list[NewTopic]) -> None:
             reason = next((str(one) for one in rest if one), f"error {code}")
             raise KafkaError(f"creating changelog {name}: {reason} (kafka.replication suits the brokers there are?)")
         log.info("changelog topic ready", topic=name)
+
+
+async def _once_known(admin: object, names: Collection[str]) -> dict[str, TopicInfo]:
+    """Ask until the brokers list them: a topic just made isn't known everywhere at once."""
+    while not (known := await topics_of(admin)).keys() >= set(names):
+        await asyncio.sleep(POLL_S)
+    return known
 
 
 def _settings(wish: ChangelogWish) -> dict[str, str]:

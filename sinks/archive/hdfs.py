@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 DEADLINE_S = 20.0
 DEFAULT_OPTIONS = {
-    # The client's own defaults try a dead NameNode for three minutes; these give up after some five seconds.
-    "dfs.client.failover.max.attempts": "4",
-    "dfs.client.failover.sleep.base.millis": "250",
-    "dfs.client.failover.sleep.max.millis": "2000",
+    # The client's own defaults try a dead NameNode for three minutes; these give up after about two seconds.
+    "dfs.client.failover.max.attempts": "3",
+    "dfs.client.failover.sleep.base.millis": "200",
+    "dfs.client.failover.sleep.max.millis": "1000",
 }
 LEASE_LOST = "LeaseExpiredException"
 PANIC = "PanicException"  # of pyo3: a BaseException that no module exports

@@ -17,7 +17,7 @@ from sinks.archive.split import Run
 
 T = TypeVar("T")
 
-GO_ON_S = 1.0  # after a first error
+GO_ON_S = 1.0  # from the first call that failed
 CLOSE_WAIT_S = 60.0  # above any deadline of a file system's call
 
 OnFailure = Callable[[str, Exception], None]
@@ -247,12 +247,13 @@ def _each(items: Sequence[T], act: Callable[[T], None]) -> None:
     first: SinkUnavailableError | None = None
     end = 0.0
     for item in items:
-        if first is not None and time.monotonic() > end:
+        begin = time.monotonic()
+        if first is not None and begin > end:
             break
         try:
             act(item)
         except SinkUnavailableError as error:
             if first is None:
-                first, end = error, time.monotonic() + GO_ON_S
+                first, end = error, begin + GO_ON_S
     if first is not None:
         raise first

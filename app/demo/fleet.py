@@ -1,0 +1,129 @@
+"""The two workers of the demo: started, watched, one of them killed at a moment that proves something, and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from app.demo.errors import DemoError
+from app.demo.processes import Worker, stop_all
+from app.demo.reading import Partitions, own_partitions, partitions_seen
+from app.demo.send import Sent
+from app.demo.settings import PARTITIONS, SESSION_S, Setting
+
+START_S = 60.0
+TAKE_OVER_S = 12 * SESSION_S
+KILL_S = 30.0
+STOP_S = 12.0
+POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """A worker killed with -9: what it owned, and how many acknowledged records of that it had not committed."""
+
+    pid: int
+    name: str
+    partitions: tuple[int, ...]
+    uncommitted: int
+
+
+class Fleet:
+    """Workers by instance name. Call it from the main thread."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._workers: dict[str, Worker] = {}
+        self._starts = 0
+
+    def start(self, name: str) -> None:
+        self._starts += 1
+        again = f"-{self._starts}" if name in self._workers else ""
+        worker = Worker(
+            name=name,
+            arguments=(
+                *("-m", "app", "worker", "--log-format", "json"),
+                *("--config", str(self._setting.write_config(name))),
+            ),
+            log_path=self._setting.logs / f"{name}{again}.log",
+            environment=self._setting.environment,
+        )
+        worker.start()
+        self._workers[name] = worker
+
+    def check(self) -> None:
+        """Raises `DemoError` if a worker died by itself."""
+        for worker in self._workers.values():
+            worker.check()
+
+    def urls(self) -> dict[str, str]:
+        """The web addresses of those that have one by now."""
+        return {name: url for name, worker in self._workers.items() if (url := worker.url()) is not None}
+
+    def stop(self) -> list[str]:
+        """SIGTERM to all; returns who had to be killed."""
+        return stop_all(list(self._workers.values()), STOP_S)
+
+    async def serving(self) -> Partitions:
+        """All partitions, if every worker is up and says the same of who counts what; else empty."""
+        urls = self.urls()
+        if len(urls) < len(self._workers):
+            return {}
+        seen = [await partitions_seen(url) for url in urls.values()]
+        owners = [{p: one["worker"] for p, one in partitions.items()} for partitions in seen]
+        agreed = len(owners[0]) == PARTITIONS and all(one == owners[0] for one in owners)
+        running = all(one["state"] == "running" for one in seen[0].values())
+        return seen[0] if agreed and running else {}
+
+    async def shared(self) -> bool:
+        """Whether every worker counts some partition."""
+        partitions = await self.serving()
+        return {one["worker"] for one in partitions.values()} == set(self.urls().values())
+
+    async def until_shared(self, deadline_s: float = START_S) -> None:
+        await self.until(self.shared, "the workers to share the partitions", deadline_s)
+
+    async def until(self, condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float) -> None:
+        """Wait for a condition. Raises `DemoError` at the deadline, or when a worker dies."""
+        end = time.monotonic() + deadline_s
+        while not await condition():
+            self.check()
+            if time.monotonic() > end:
+                raise DemoError(f"waited {deadline_s:.0f} s for {what}", self._last_words())
+            await asyncio.sleep(POLL_S)
+
+    async def kill_one(self, sent: Sent, say: Callable[[str], None]) -> Kill:
+        """Kill -9 a worker that counts partitions, has committed some of them, and has more to commit.
+
+        Otherwise its death would prove nothing: then it says so and tries again shortly.
+        """
+        end = time.monotonic() + KILL_S
+        said = False
+        while time.monotonic() < end:
+            self.check()
+            for name, url in self.urls().items():
+                own = await own_partitions(url)
+                ends = dict(sent.ends)  # acknowledged by now; it may have fetched more than it had committed then
+                uncommitted = sum(max(0, ends.get(p, 0) - one["next_offset"]) for p, one in own.items())
+                if uncommitted and any(one["next_offset"] > 0 for one in own.values()):
+                    return self._kill(name, tuple(own), uncommitted)
+            if not said:
+                say("no worker has uncommitted work just now: its death would prove nothing; trying again")
+                said = True
+            await asyncio.sleep(POLL_S)
+        raise DemoError(f"no worker could be killed at work within {KILL_S:.0f} s", self._last_words())
+
+    def _kill(self, name: str, partitions: tuple[int, ...], uncommitted: int) -> Kill:
+        worker = self._workers.pop(name)
+        worker.check()
+        worker.kill()
+        return Kill(worker.pid, name, partitions, uncommitted)
+
+    async def taken_over(self) -> None:
+        """Wait until those left count everything."""
+        await self.until(self.shared, "the other worker to take over", TAKE_OVER_S)
+
+    def _last_words(self) -> str:
+        return "\n".join(f"{name}:\n{worker.tail()}" for name, worker in self._workers.items())
