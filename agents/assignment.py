@@ -99,6 +99,8 @@ class Assignment:
 
     async def assign(self, places: Iterable[Place]) -> None:
         """Take over partitions, in parallel. Cancelled by a new rebalance: what is half done is let go."""
+        if self._closed:
+            return
         try:
             async with asyncio.TaskGroup() as group:
                 for place in places:
@@ -233,23 +235,25 @@ class Assignment:
         if owned is None:
             return
         self._listener.commit_failed(place, error)
+        # Not one of the background tasks: a revoke must not keep it from letting go.
+        dropping = asyncio.create_task(self._drop(place, owned))
+        self._watch(dropping)
         if isinstance(error, FencedError):
             log.error("fenced: somebody initialised after us; dropping the partition", partition=str(place))
-            self._spawn(self._after_fence(place, owned))
+            self._spawn(self._after_fence(place))
         else:
             log.warning("commit outcome unknown: restoring", partition=str(place), reason=str(error))
-            self._spawn(self._again(place, owned))
+            self._spawn(self._again(place, dropping))
 
-    async def _again(self, place: Place, owned: Owned) -> None:
+    async def _again(self, place: Place, dropping: asyncio.Task[None]) -> None:
         self._source.pause(place)
-        await self._drop(place, owned)
+        await asyncio.shield(dropping)
         await self._take_over(place)
         await self._source.seek(place, self._owned[place].partition.next_offset)
         self._source.resume(place)
 
-    async def _after_fence(self, place: Place, owned: Owned) -> None:
+    async def _after_fence(self, place: Place) -> None:
         """Wait for the rebalance that explains it; `revoke` cancels this. None comes: we must not go on."""
-        await self._drop(place, owned)
         await asyncio.sleep(self._settings.fenced_patience_s)
         raise FencedError(f"{place}: another process writes its changelog, and no rebalance took it from us")
 

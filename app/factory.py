@@ -90,7 +90,7 @@ async def build_worker(
     service = ServiceSettings(
         config.app.id, bootstrap, _data_dir(config), membership.self_url, config.kafka.session_timeout.ms / 1000
     )
-    app = RecountApp(service, names, assignment.positions, assignment.assign)
+    app = RecountApp(service, names, assignment.positions, assignment.assign, assignment.revoke)
     membership.app = app
     app.count_with(count_agent(assignment, crash))
     source.attach(app)

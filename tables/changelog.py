@@ -183,8 +183,11 @@ class ChangelogReader:
 
     async def bounds(self) -> Bounds:
         assert self._consumer is not None
-        begin = await self._consumer.beginning_offsets([self._place])
-        end = await self._consumer.end_offsets([self._place])
+        try:
+            begin = await self._consumer.beginning_offsets([self._place])
+            end = await self._consumer.end_offsets([self._place])
+        except KafkaError as err:
+            raise TaintedError(f"{self._place.topic}-{self._place.partition}: {err!r}") from err
         return Bounds(begin[self._place], end[self._place])
 
     async def rows(self, first: int, end: int) -> AsyncIterator[list[tuple[int, bytes, bytes | None]]]:

@@ -41,7 +41,12 @@ class RecountApp(faust.App):  # type: ignore[misc]
     logger = FAUST_LOG
 
     def __init__(
-        self, settings: ServiceSettings, topics: Collection[str], positions: Positions, assign: Assign
+        self,
+        settings: ServiceSettings,
+        topics: Collection[str],
+        positions: Positions,
+        assign: Assign,
+        revoke: Callable[[], Awaitable[None]],
     ) -> None:
         self.source_topics = frozenset(topics)
         self.assign = assign
@@ -67,6 +72,11 @@ class RecountApp(faust.App):  # type: ignore[misc]
             broker_commit_interval=3600.0,  # nothing is acked: our checkpoints are the commits
             consumer_max_fetch_size=1 << 20,
         )
+
+        @self.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+        async def revoked(_app: Any, _revoked: Any, **_: Any) -> None:
+            # Awaited inside the rebalance callback, heartbeats going on: it has its own budget.
+            await revoke()
 
     def _create_directories(self) -> None:
         """Faust's own data folder: nothing of ours uses it."""
