@@ -1,49 +1,81 @@
-"""From settings to the plain values the counting function takes."""
+"""Errors on a terminal: a short text on stderr and an exit code, both decided here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
 
-from app.config.model import Config, TableSection, TopicSection, WhereSection
-from domain.spec import EventTime, KeyField, TableSpec, TopicSpec, WhereRule
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
 
-
-def to_specs(config: Config) -> tuple[tuple[TopicSpec, ...], tuple[TableSpec, ...]]:
-    """The topics and tables of a configuration, in its order."""
-    return tuple(map(_topic, config.topics)), tuple(map(_table, config.tables))
-
-
-def _topic(topic: TopicSection) -> TopicSpec:
-    return TopicSpec(
-        name=topic.name,
-        event_time=EventTime(format=topic.event_time.format, field=topic.event_time.field or ""),
-        format=topic.format,
-        archive_window_ms=topic.archive_window.ms,
-        max_future_ms=topic.max_future.ms,
-        max_past_ms=topic.max_past.ms,
-    )
+from domain.errors import (
+    ConfigError,
+    CorruptRowError,
+    DependencyError,
+    FencedError,
+    RecountError,
+    RefusedError,
+    RetriableError,
+)
 
 
-def _table(table: TableSection) -> TableSpec:
-    return TableSpec(
-        name=table.name,
-        topic=table.topic,
-        key=tuple(KeyField(part.field, part.type) for part in table.key),
-        where=tuple(rule for section in table.where for rule in _rules(section)),
-        window_ms=table.window.ms,
-        grace_ms=table.grace.ms,
-        retention_ms=table.retention.ms,
-        dedup=None if table.dedup is None else table.dedup.field,
-        start_ms=table.start,
-        finals_topic=table.finals_topic,
-    )
+class ExitCode(IntEnum):
+    OK = 0
+    FINDING = 1
+    CONFIG = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    BUG = 70
+    INTERRUPTED = 130
 
 
-def _rules(section: WhereSection) -> Iterator[WhereRule]:
-    # One rule per condition: the same question has the same fingerprint however it is grouped.
-    if section.equals is not None:
-        yield WhereRule(section.field, allowed=(section.equals,))
-    if section.any_of is not None:
-        yield WhereRule(section.field, allowed=section.any_of)
-    if section.exists is not None:
-        yield WhereRule(section.field, exists=section.exists)
+CODES: tuple[tuple[type[RecountError], ExitCode], ...] = (
+    (ConfigError, ExitCode.CONFIG),
+    (DependencyError, ExitCode.UNREACHABLE),
+    (RetriableError, ExitCode.UNREACHABLE),
+    (RefusedError, ExitCode.REFUSED),
+    (FencedError, ExitCode.REFUSED),
+    (CorruptRowError, ExitCode.REFUSED),
+)
+
+
+class NotAvailableError(ConfigError):
+    """A command or option of the grammar whose part this version doesn't have."""
+
+    def __init__(self, what: str, instead: str = "") -> None:
+        super().__init__(what, "not available in this version", instead)
+
+    def __str__(self) -> str:
+        return f"not available in this version: {self.setting}" + (f"; {self.fix}" if self.fix else "")
+
+
+class ErrorGroup(TyperGroup):
+    """Commands whose domain errors end in a message instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RecountError as err:
+            code = exit_code(err)
+            if code is ExitCode.BUG:
+                raise
+            print_error(err)
+            raise typer.Exit(code) from err
+
+
+def exit_code(err: RecountError) -> ExitCode:
+    """What the process ends with for this error."""
+    return next((code for kind, code in CODES if isinstance(err, kind)), ExitCode.BUG)
+
+
+def print_error(err: RecountError) -> None:
+    text = Text()
+    if isinstance(err, RefusedError):
+        text.append("refused: ", "bold red").append(f"{err.what}\n  why: {err.why}\n  fix: {err.fix}")
+    elif isinstance(err, DependencyError):
+        text.append("error: ", "bold red").append(f"{err.server}: {err.reason}; {err.fix}")
+    else:
+        text.append("error: ", "bold red").append(str(err))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text)

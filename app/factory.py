@@ -14,7 +14,7 @@ from agents.follower import FollowerSettings
 from agents.source import Place
 from agents.view import WorkerView
 from app.archives import ProcessArchives
-from app.config import Config, to_specs
+from app.config import Config, to_specs, web_token
 from app.metrics import Metrics
 from app.reporting import Reporting
 from app.transport.membership import FaustMembership
@@ -80,11 +80,11 @@ async def build_worker(
         membership,
         metrics,
         lambda: _unready(membership, view),
-        config.web.token.get_secret_value() if config.web.token is not None else None,
+        web_token(config),
         idle=reporting.idle,
     )
-    host, port = config.web.bind.rsplit(":", 1)
-    web = WebServer(web_app, host.strip("[]"), int(port), tls_cert=config.web.tls_cert, tls_key=config.web.tls_key)
+    host, port = config.web.address
+    web = WebServer(web_app, host, port, tls_cert=config.web.tls_cert, tls_key=config.web.tls_key)
     await web.start()  # its port is part of the URL that the app advertises
     membership.self_url = config.web.advertise or web.url
     service = ServiceSettings(

@@ -1,157 +1,100 @@
-"""Settings that must fit each other."""
+"""One log on stderr: JSON lines for machines, coloured text for a terminal; what libraries log goes the same way."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterator, Sequence
-from math import gcd
+import logging
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TextIO
 
-from app.config.model import Backend, Config, TableSection, TopicSection
-from app.config.units import UNIT_MS, Duration
-from domain.errors import ConfigError
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
 
-MINUTE_MS = UNIT_MS["m"]
-TOPIC_NAME_MAX = 249
-
-
-def cross_check(config: Config) -> Iterator[ConfigError]:
-    """Everything that can only be seen by looking at several settings."""
-    yield from _names(config)
-    topics = {topic.name: topic for topic in config.topics}
-    for index, table in enumerate(config.tables):
-        yield from _table(f"tables[{index}]", table, topics)
-    for index, topic in enumerate(config.topics):
-        yield from _topic(f"topics[{index}]", topic, config)
-    yield from _kafka(config)
-    yield from _state(config)
-    yield from _sinks(config, topics)
-    yield from _web(config)
+SECRET_NAME = re.compile(r"password|passwd|secret|token$|authorization|api_?key", re.IGNORECASE)
+CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+NOISY = ("aiokafka", "asyncio", "faust", "kafka", "mode", "uvicorn", "uvicorn.access", "uvicorn.error")
+MASK = "***"
 
 
-def changelog_topic(app_id: str, topic: str) -> str:
-    """The topic that holds the state of one source topic's tables."""
-    return f"{app_id}-{topic}-changelog"
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    JSON = "json"
+    CONSOLE = "console"
 
 
-def _names(config: Config) -> Iterator[ConfigError]:
-    for section, names in (
-        ("topics", [topic.name for topic in config.topics]),
-        ("tables", [table.name for table in config.tables]),
-    ):
-        seen: dict[str, int] = {}
-        for index, name in enumerate(names):
-            first = seen.setdefault(name, index)
-            if first != index:
-                yield ConfigError(
-                    f"{section}[{index}].name",
-                    f'"{name}" is {section}[{first}] already',
-                    "give each its own name",
-                )
+class LogLevel(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
 
 
-def _table(at: str, table: TableSection, topics: dict[str, TopicSection]) -> Iterator[ConfigError]:
-    if table.retention < table.grace:
-        yield ConfigError(
-            f"{at}.retention", f"{table.retention} is shorter than grace", f"wants at least {table.grace}"
-        )
-    topic = topics.get(table.topic)
-    if topic is None:
-        yield ConfigError(f"{at}.topic", f'"{table.topic}" is in no [[topics]]', f"known: {', '.join(topics)}")
-    elif topic.max_past < table.retention + table.window:
-        # Older records must be malformed, not expired: the window of an expired one must still be known.
-        longest = Duration(table.retention + table.window)
-        at_topic = f"topics[{list(topics).index(topic.name)}].max_past"
-        yield ConfigError(
-            at_topic, f"{topic.max_past} is shorter than retention + window of {at}", f"wants at least {longest}"
-        )
-    if table.finals_topic in topics:
-        yield ConfigError(f"{at}.finals_topic", f'"{table.finals_topic}" is a source topic', "choose another name")
+def configure_logging(
+    level: LogLevel = LogLevel.INFO, log_format: LogFormat = LogFormat.AUTO, stream: TextIO | None = None
+) -> None:
+    """Send every log line of this process to `stream` (stderr). May be called again.
+
+    Libraries are heard from WARNING on, from DEBUG with `level` debug.
+    """
+    stream = sys.stderr if stream is None else stream
+    as_json = log_format is LogFormat.JSON or (log_format is LogFormat.AUTO and not stream.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+        processors=last + (_json(stream) if as_json else _console(stream)),
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    logging.captureWarnings(True)
+    for name in NOISY:
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+        library.setLevel(logging.DEBUG if level is LogLevel.DEBUG else logging.WARNING)
 
 
-def _topic(at: str, topic: TopicSection, config: Config) -> Iterator[ConfigError]:
-    changelog = changelog_topic(config.app.id, topic.name)
-    if len(changelog) > TOPIC_NAME_MAX:
-        yield ConfigError(
-            f"{at}.name",
-            f'its changelog "{changelog[:40]}…" is longer than {TOPIC_NAME_MAX}',
-            "choose a shorter app.id",
-        )
-    if any(other.name == changelog for other in config.topics):
-        yield ConfigError(f"{at}.name", f'another topic is its changelog "{changelog}"', "choose another app.id")
-    for index, table in enumerate(config.tables):
-        if table.finals_topic == changelog:
-            yield ConfigError(f"tables[{index}].finals_topic", f'"{changelog}" is a changelog', "choose another name")
-    windows = [table.window for table in config.tables if table.topic == topic.name]
-    hbase_events = config.sinks.hbase is not None and topic.name in config.sinks.hbase.events
-    if not windows and config.sinks.archive is None and not hbase_events:
-        yield ConfigError(f"{at}.name", f'nothing reads "{topic.name}"', "add a table or [sinks.archive], or remove it")
-    if config.sinks.archive is not None:
-        yield from _archive_window(f"{at}.archive_window", topic, windows)
+def mask_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Hide values whose name says secret, and credentials inside URLs, at any depth."""
+    return {name: _masked(name, value) for name, value in event.items()}
 
 
-def _archive_window(at: str, topic: TopicSection, windows: Sequence[Duration]) -> Iterator[ConfigError]:
-    if topic.name == "_sealed":
-        yield ConfigError(
-            at.replace("archive_window", "name"), '"_sealed" is a folder of the archive', "not archivable"
-        )
-    whole = gcd(*windows) if windows else int(topic.archive_window)
-    if topic.archive_window % MINUTE_MS:
-        yield ConfigError(at, f"{topic.archive_window} isn't whole minutes", 'such as "5m"')
-    elif whole % topic.archive_window:
-        if whole % MINUTE_MS:
-            fix = "the archive needs table windows of whole minutes"
-        else:
-            fix = f'wants "{Duration(gcd(whole, topic.archive_window))}" or another divisor of "{Duration(whole)}"'
-        yield ConfigError(at, f"{topic.archive_window} doesn't divide the windows of its tables", fix)
+def _masked(name: str, value: Any) -> Any:
+    if SECRET_NAME.search(name) and value is not None:
+        return MASK
+    if isinstance(value, str):
+        return CREDENTIALS.sub(MASK, value)
+    if isinstance(value, Mapping):
+        return {inner: _masked(str(inner), one) for inner, one in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
+        return [_masked("", one) for one in value]
+    return value
 
 
-def _kafka(config: Config) -> Iterator[ConfigError]:
-    kafka = config.kafka
-    if kafka.min_insync_replicas > kafka.replication:
-        yield ConfigError(
-            "kafka.min_insync_replicas",
-            f"{kafka.min_insync_replicas} is more than kafka.replication",
-            f"wants at most {kafka.replication}",
-        )
+def _json(_stream: TextIO) -> list[Processor]:
+    return [
+        structlog.processors.format_exc_info,
+        structlog.processors.EventRenamer("message"),
+        mask_secrets,
+        structlog.processors.JSONRenderer(default=str, ensure_ascii=False),
+    ]
 
 
-def _state(config: Config) -> Iterator[ConfigError]:
-    state = config.state
-    if state.backend is Backend.REDIS and state.url is None:
-        yield ConfigError("state.url", "missing", 'backend "redis" needs url = "redis://host:6379/0"')
-    if state.backend is Backend.ROCKSDB and state.url is not None:
-        yield ConfigError("state.url", 'has no meaning with backend "rocksdb"', 'remove it, or set backend = "redis"')
-    if state.password is not None and state.password_file is not None:
-        yield ConfigError("state.password_file", "the password is set twice", "keep the file or the variable")
-
-
-def _sinks(config: Config, topics: dict[str, TopicSection]) -> Iterator[ConfigError]:
-    for index, name in enumerate(config.sinks.hbase.events if config.sinks.hbase else ()):
-        if name not in topics:
-            yield ConfigError(
-                f"sinks.hbase.events[{index}]", f'"{name}" is in no [[topics]]', f"known: {', '.join(topics)}"
-            )
-
-
-def _web(config: Config) -> Iterator[ConfigError]:
-    web = config.web
-    if (web.tls_cert is None) != (web.tls_key is None):
-        lacking = "tls_key" if web.tls_key is None else "tls_cert"
-        yield ConfigError(f"web.{lacking}", "missing", "TLS needs tls_cert and tls_key")
-    if web.token is not None and web.token_file is not None:
-        yield ConfigError("web.token_file", "the token is set twice", "keep the file or the variable")
-    has_token = web.token is not None or web.token_file is not None
-    if not is_loopback(web.address[0]) and not has_token and not web.allow_public:
-        yield ConfigError(
-            "web.bind",
-            f'"{web.bind}" can be reached from other machines and there is no token',
-            "set web.token_file, or web.allow_public = true if the network keeps strangers out",
-        )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def _console(stream: TextIO) -> list[Processor]:
+    # Plain tracebacks: the pretty ones print local variables, and with them secrets.
+    renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    return [mask_secrets, renderer]

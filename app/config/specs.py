@@ -1,117 +1,49 @@
-"""Probes of `recount check` on Kafka: source topics, changelogs, replication."""
+"""From settings to the plain values the counting function takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-from app.check_probes import DEADLINE_S, Finding, Mark
-from app.config import Config, changelog_topic
-from app.kafka_admin import (
-    TopicInfo,
-    admin_client,
-    alter_topic_command,
-    create_topic_command,
-    topic_settings,
-    topics_of,
-)
-from domain.errors import DependencyError
-
-UNLIMITED_MS = 2**63 - 1
-Settings = Mapping[str, str | None]
+from app.config.model import Config, TableSection, TopicSection, WhereSection
+from domain.spec import EventTime, KeyField, TableSpec, TopicSpec, WhereRule
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """What Kafka said: enough to judge without asking again."""
-
-    brokers: int
-    topics: Mapping[str, TopicInfo]
-    settings: Mapping[str, Settings]
+def to_specs(config: Config) -> tuple[tuple[TopicSpec, ...], tuple[TableSpec, ...]]:
+    """The topics and tables of a configuration, in its order."""
+    return tuple(map(_topic, config.topics)), tuple(map(_table, config.tables))
 
 
-async def probe_kafka(config: Config) -> list[Finding]:
-    """Ask Kafka once, then judge."""
-    servers = config.kafka.bootstrap_servers
-    try:
-        async with admin_client(servers, DEADLINE_S, "kafka.bootstrap_servers") as admin:
-            brokers = len((await admin.describe_cluster())["brokers"])
-            topics = await topics_of(admin)
-            named = [topic.name for topic in config.topics]
-            named += [changelog_topic(config.app.id, name) for name in named]
-            settings = await topic_settings(admin, [name for name in named if name in topics])
-    except DependencyError as err:
-        return [Finding(Mark.UNREACHABLE, f"{err.server}: {err.reason}", err.fix)]
-    return list(judge(config, Cluster(brokers, topics, settings)))
+def _topic(topic: TopicSection) -> TopicSpec:
+    return TopicSpec(
+        name=topic.name,
+        event_time=EventTime(format=topic.event_time.format, field=topic.event_time.field or ""),
+        format=topic.format,
+        archive_window_ms=topic.archive_window.ms,
+        max_future_ms=topic.max_future.ms,
+        max_past_ms=topic.max_past.ms,
+    )
 
 
-def judge(config: Config, cluster: Cluster) -> Iterator[Finding]:
-    """Findings about the cluster, the source topics and their changelogs, in that order."""
-    kafka = config.kafka
-    yield Finding(Mark.OK, f"Kafka at {kafka.bootstrap_servers}: {_many(cluster.brokers, 'broker')}")
-    changelogs = {topic.name: changelog_topic(config.app.id, topic.name) for topic in config.topics}
-    if cluster.brokers < kafka.replication and not cluster.topics.keys() >= set(changelogs.values()):
-        yield Finding(
-            Mark.WRONG,
-            f"kafka.replication: {kafka.replication} copies don't fit on {_many(cluster.brokers, 'broker')}",
-            f"set kafka.replication = {cluster.brokers} and kafka.min_insync_replicas = {max(1, cluster.brokers - 1)}",
-        )
-    for name, changelog in changelogs.items():
-        if name not in cluster.topics:
-            command = create_topic_command(kafka.bootstrap_servers, name)
-            yield Finding(Mark.WRONG, f"topic {name}: doesn't exist", f"make it: {command}")
-            continue
-        yield from _source(config, cluster.topics[name], cluster.settings[name])
-        if changelog in cluster.topics:
-            yield from _changelog(config, cluster, name, changelog)
-        else:
-            yield Finding(Mark.OK, f"changelog {changelog}: will be made")
+def _table(table: TableSection) -> TableSpec:
+    return TableSpec(
+        name=table.name,
+        topic=table.topic,
+        key=tuple(KeyField(part.field, part.type) for part in table.key),
+        where=tuple(rule for section in table.where for rule in _rules(section)),
+        window_ms=table.window.ms,
+        grace_ms=table.grace.ms,
+        retention_ms=table.retention.ms,
+        dedup=None if table.dedup is None else table.dedup.field,
+        start_ms=table.start,
+        finals_topic=table.finals_topic,
+    )
 
 
-def _source(config: Config, topic: TopicInfo, settings: Settings) -> Iterator[Finding]:
-    yield Finding(Mark.OK, f"topic {topic.name}: {_many(topic.partitions, 'partition')}")
-    servers = config.kafka.bootstrap_servers
-    limit = int(settings.get("message.timestamp.after.max.ms") or UNLIMITED_MS)
-    if settings.get("message.timestamp.type") == "CreateTime" and limit >= UNLIMITED_MS:
-        yield Finding(
-            Mark.WARN,
-            f"topic {topic.name}: producers may date records far into the future (CreateTime)",
-            f"limit it: {alter_topic_command(servers, topic.name, 'message.timestamp.after.max.ms=3600000')}",
-        )
-    compacted = "compact" in (settings.get("cleanup.policy") or "")
-    if compacted and int(settings.get("min.compaction.lag.ms") or 0) <= 0:
-        yield Finding(
-            Mark.WARN,
-            f"topic {topic.name}: compaction may remove records before they are counted",
-            f"delay it: {alter_topic_command(servers, topic.name, 'min.compaction.lag.ms=604800000')}",
-        )
-
-
-def _changelog(config: Config, cluster: Cluster, source: str, name: str) -> Iterator[Finding]:
-    topic, settings, kafka = cluster.topics[name], cluster.settings[name], config.kafka
-    found = 0
-    for setting, wanted in (("cleanup.policy", "compact"), ("message.timestamp.type", "LogAppendTime")):
-        if settings.get(setting) != wanted:
-            found += 1
-            fix = alter_topic_command(kafka.bootstrap_servers, name, f"{setting}={wanted}")
-            yield Finding(Mark.WRONG, f"changelog {name}: {setting} is {settings.get(setting)}, not {wanted}", fix)
-    in_sync = int(settings.get("min.insync.replicas") or 1)
-    if in_sync < kafka.min_insync_replicas:
-        found += 1
-        fix = alter_topic_command(kafka.bootstrap_servers, name, f"min.insync.replicas={kafka.min_insync_replicas}")
-        yield Finding(Mark.WRONG, f"changelog {name}: min.insync.replicas is {in_sync}", fix)
-    if topic.replication < kafka.replication:
-        found += 1
-        fix = "add copies with kafka-reassign-partitions.sh, or lower kafka.replication"
-        yield Finding(Mark.WRONG, f"changelog {name}: {topic.replication} copies, not {kafka.replication}", fix)
-    if topic.partitions > cluster.topics[source].partitions:
-        found += 1
-        fix = f"was {source} made again with fewer? Then start over with another app.id"
-        yield Finding(Mark.WRONG, f"changelog {name}: more partitions than {source}", fix)
-    if not found:
-        grows = "" if topic.partitions == cluster.topics[source].partitions else ", grows at the next start"
-        yield Finding(Mark.OK, f"changelog {name}: {_many(topic.partitions, 'partition')}{grows}")
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+def _rules(section: WhereSection) -> Iterator[WhereRule]:
+    # One rule per condition: the same question has the same fingerprint however it is grouped.
+    if section.equals is not None:
+        yield WhereRule(section.field, allowed=(section.equals,))
+    if section.any_of is not None:
+        yield WhereRule(section.field, allowed=section.any_of)
+    if section.exists is not None:
+        yield WhereRule(section.field, exists=section.exists)
