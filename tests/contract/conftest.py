@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sinks.archive.path import random_token
 from tests.contract.archive_support import Store
-
-
-@pytest.fixture(scope="session")
-def hdfs_url() -> Iterator[str]:
-    from lab import Lab
-
-    with Lab() as lab:
-        yield lab.hdfs().url
 
 
 @pytest.fixture(params=["file", "hdfs"])
