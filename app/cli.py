@@ -99,9 +99,11 @@ def check(
 @app.command(help="Start servers here, count a made-up stream, kill a worker, and check the counts.")
 def demo(
     exit_after: Annotated[bool, typer.Option("--exit", help="Stop after the check instead of serving on.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The last line of standard output is the result as JSON.")
+    ] = False,
     embedded: Annotated[bool, typer.Option("--embedded", help="Archive to local files: no HDFS.")] = False,
-    events: Annotated[int, typer.Option(min=1, metavar="N", help="How many events to count.")] = 60_000,
+    events: Annotated[int, typer.Option(min=1, metavar="N", help="How many events to count.")] = 1_000_000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the data folder in place.")] = False,
 ) -> None:
     from app.demo import run_demo

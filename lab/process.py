@@ -18,6 +18,7 @@ from lab.errors import LabError, NotReadyError, PortTakenError, ServerFailedErro
 POLL_SECONDS = 0.05
 START_SECONDS = 90.0
 DIE_SECONDS = 20.0
+SUPERVISOR_GONE = "the lab's supervisor process is gone"
 PORT_TAKEN_SIGNS = ("Address already in use", "BindException")
 
 
@@ -33,6 +34,7 @@ class Supervisor:
             [sys.executable, "-I", "-S", str(script), str(parent_directory), str(self._caller)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # a request that could not be sent must not wait in a buffer for the close
             start_new_session=True,
         )
         self.directory = Path(self._receive()["directory"])
@@ -58,7 +60,7 @@ class Supervisor:
         process = self._process
         if os.getpid() != self._caller or process.stdin is None or process.stdin.closed:
             return
-        with contextlib.suppress(LabError, OSError):  # the supervisor is gone, and with it the servers
+        with contextlib.suppress(LabError):  # the supervisor is gone, and with it the servers
             self._ask({"op": "remove", "paths": [str(path) for path in remove]})
         with self._lock:
             process.stdin.close()
@@ -71,15 +73,17 @@ class Supervisor:
             assert self._process.stdin is not None
             if self._process.stdin.closed:
                 raise LabError("the lab is closed")
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
-            self._process.stdin.flush()
+            try:
+                self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            except BrokenPipeError as error:
+                raise LabError(SUPERVISOR_GONE) from error
             return self._receive()
 
     def _receive(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise LabError("the lab's supervisor process is gone")
+            raise LabError(SUPERVISOR_GONE)
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:
             raise LabError(f"the lab's supervisor: {answer['error']}")

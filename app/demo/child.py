@@ -1,4 +1,4 @@
-"""Start another program that dies with the caller, whatever kills the caller: `child.py PARENT NICENESS PROGRAM ARG...`.
+"""Start another program that dies with the caller, whatever kills it: `child.py PARENT NICENESS PROGRAM ARG...`.
 
 Run as a script, with the standard library alone. The wish to die with the parent survives `exec`.
 """
@@ -17,7 +17,7 @@ def main() -> None:
     if os.getppid() != int(parent):  # it died before the wish was made
         sys.exit(1)
     os.nice(int(niceness))
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - no shell is wanted
 
 
 if __name__ == "__main__":

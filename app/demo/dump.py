@@ -1,4 +1,4 @@
-"""The topic as a plain consumer sees it, for the independent recount: `python -m app.demo.dump BOOTSTRAP TOPIC FOLDER P...`.
+"""The topic as a plain consumer sees it, for the recount: `python -m app.demo.dump BOOTSTRAP TOPIC FOLDER P...`.
 
 Writes per partition `records-P.ndjson`, as the oracle reads it, and `records-P.npy`: offsets and contents, a row each.
 """

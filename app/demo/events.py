@@ -137,6 +137,10 @@ class Stream:
             columns.append(Column(timestamps, keys, [values[i] for i in mine.tolist()]))
         return columns
 
+    @property
+    def favourite_page(self) -> str:
+        return self._page_text[0].decode()
+
     def slices(self, size: int) -> Iterator[list[Column]]:
         for first in range(0, self.count, size):
             yield self.records(first, min(first + size, self.count))

@@ -1,15 +1,15 @@
-"""The two workers of the demo: started, watched, one of them killed at a moment that proves something, and started again."""
+"""The demo's workers: started, watched, one killed at a moment that proves something, and started again."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from app.demo.errors import DemoError
 from app.demo.processes import Worker, stop_all
-from app.demo.reading import Partitions, own_partitions, partitions_seen
+from app.demo.reading import Partitions, own_partitions, partitions_seen, read_state
 from app.demo.send import Sent
 from app.demo.settings import PARTITIONS, SESSION_S, Setting
 
@@ -80,7 +80,8 @@ class Fleet:
     async def shared(self) -> bool:
         """Whether every worker counts some partition."""
         partitions = await self.serving()
-        return {one["worker"] for one in partitions.values()} == set(self.urls().values())
+        owners = {one["worker"] for one in partitions.values()}
+        return bool(owners) and owners == set(self.urls().values())
 
     async def until_shared(self, deadline_s: float = START_S) -> None:
         await self.until(self.shared, "the workers to share the partitions", deadline_s)
@@ -95,31 +96,44 @@ class Fleet:
             await asyncio.sleep(POLL_S)
 
     async def kill_one(self, sent: Sent, say: Callable[[str], None]) -> Kill:
-        """Kill -9 a worker that counts partitions, has committed some of them, and has more to commit.
+        """Kill -9 a worker in the middle of its work: it has committed some, and has acknowledged records to commit.
 
         Otherwise its death would prove nothing: then it says so and tries again shortly.
         """
         end = time.monotonic() + KILL_S
-        said = False
         while time.monotonic() < end:
             self.check()
-            for name, url in self.urls().items():
-                own = await own_partitions(url)
-                ends = dict(sent.ends)  # acknowledged by now; it may have fetched more than it had committed then
-                uncommitted = sum(max(0, ends.get(p, 0) - one["next_offset"]) for p, one in own.items())
-                if uncommitted and any(one["next_offset"] > 0 for one in own.values()):
-                    return self._kill(name, tuple(own), uncommitted)
-            if not said:
-                say("no worker has uncommitted work just now: its death would prove nothing; trying again")
-                said = True
-            await asyncio.sleep(POLL_S)
+            found = await self._at_work(sent)
+            if found is None:
+                await asyncio.sleep(POLL_S)
+                continue
+            name, partitions = found
+            worker = self._workers.pop(name)
+            worker.check()
+            worker.kill()
+            uncommitted = await self._uncommitted(partitions, dict(sent.ends))
+            if uncommitted:
+                return Kill(worker.pid, name, partitions, uncommitted)
+            say(f"{name} had committed everything when it was killed, which proves nothing: trying again")
+            self.start(name)
+            await self.until_shared(TAKE_OVER_S)
         raise DemoError(f"no worker could be killed at work within {KILL_S:.0f} s", self._last_words())
 
-    def _kill(self, name: str, partitions: tuple[int, ...], uncommitted: int) -> Kill:
-        worker = self._workers.pop(name)
-        worker.check()
-        worker.kill()
-        return Kill(worker.pid, name, partitions, uncommitted)
+    async def _at_work(self, sent: Sent) -> tuple[str, tuple[int, ...]] | None:
+        """A worker that seems to be in the middle of its work, and its partitions."""
+        for name, url in self.urls().items():
+            ends = dict(sent.ends)
+            own = await own_partitions(url)
+            begun = any(one["next_offset"] > 0 for one in own.values())
+            if begun and any(one["next_offset"] < ends.get(p, 0) for p, one in own.items()):
+                return name, tuple(own)
+        return None
+
+    async def _uncommitted(self, partitions: tuple[int, ...], ends: Mapping[int, int]) -> int:
+        """Acknowledged records that the committed state of these partitions lacks; nobody counts them now."""
+        states = await asyncio.gather(*(read_state(self._setting.bootstrap_servers, p) for p in partitions))
+        done = [0 if state.progress is None else state.progress.next_offset for state in states]
+        return sum(max(0, ends.get(p, 0) - at) for p, at in zip(partitions, done, strict=True))
 
     async def taken_over(self) -> None:
         """Wait until those left count everything."""

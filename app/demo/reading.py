@@ -122,7 +122,7 @@ async def partitions_seen(url: str) -> Partitions:
 async def own_partitions(url: str) -> Partitions:
     """The partitions this worker counts now, with what it has committed."""
     answer = await ask(url, "/partitions", scope="local")
-    statuses = [] if answer is None else answer["statuses"]
+    statuses = [] if answer is None else answer.get("statuses", [])  # empty ones are left out
     return {one["partition"]: one for one in statuses if one["state"] == "running"}
 
 

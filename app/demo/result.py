@@ -111,9 +111,7 @@ def judge(measured: Measured) -> Result:
 def failure_json(sent: int | None, killed: int | None, error: str) -> str:
     """The same object for a run that came to no verdict."""
     unknown = dict.fromkeys(("on_time", "late", "expired", "malformed", "archive_distinct_ids", "hbase_total"))
-    return json.dumps(
-        {"sent": sent, **unknown, "live_total": None, "killed": killed, "agree": False, "error": error}
-    )
+    return json.dumps({"sent": sent, **unknown, "live_total": None, "killed": killed, "agree": False, "error": error})
 
 
 def _findings(measured: Measured, tallies: Mapping[str, int], distinct: int) -> list[Finding]:

@@ -37,6 +37,11 @@ class Screen:
             disable=not self._err.is_terminal,
         )
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether there is a terminal to draw on."""
+        return self._err.is_terminal
+
     @contextlib.contextmanager
     def meters(self) -> Iterator[None]:
         """While it lasts, meters are drawn below the steps."""

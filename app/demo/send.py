@@ -28,9 +28,17 @@ TOPIC_SETTINGS = {"message.timestamp.type": "CreateTime", "message.timestamp.aft
 class Sent:
     """What Kafka has acknowledged: records, and the end of each partition."""
 
+    midway_at: int = 0
+    midway: asyncio.Event = field(default_factory=asyncio.Event)  # set when that many are acknowledged
     records: int = 0
     ends: dict[int, int] = field(default_factory=dict)
     failure: BaseException | None = None
+
+    def note(self, partition: int, next_offset: int, count: int) -> None:
+        self.records += count
+        self.ends[partition] = max(self.ends.get(partition, 0), next_offset)
+        if self.records >= self.midway_at:
+            self.midway.set()
 
 
 async def create_topic(bootstrap_servers: str, topic: str, partitions: int) -> None:
@@ -110,8 +118,7 @@ def _noted(sent: Sent, partition: int, count: int) -> Callable[[asyncio.Future[A
         error = asyncio.CancelledError() if future.cancelled() else future.exception()
         if error is not None:
             sent.failure = sent.failure or error
-            return
-        sent.records += count
-        sent.ends[partition] = max(sent.ends.get(partition, 0), future.result().offset + count)
+        else:
+            sent.note(partition, future.result().offset + count, count)
 
     return note

@@ -50,11 +50,13 @@ class Truth:
                 for start, by_key in answer["cells"].items()
                 for key, value in by_key.items()
             },
-            certificates={
-                int(start): Certificate(one["offset"], *(ClassCount(**one[name]) for name in CLASSES))
-                for start, one in answer["certificates"].items()
-            },
+            certificates={int(start): _certificate(one) for start, one in answer["certificates"].items()},
         )
+
+
+def _certificate(one: Mapping[str, Any]) -> Certificate:
+    on_time, late, expired = (ClassCount(**one[name]) for name in CLASSES)
+    return Certificate(one["offset"], on_time, late, expired)
 
 
 @dataclass(slots=True)
@@ -201,7 +203,8 @@ def _slot_findings(where: str, truth: Truth, archived: Archived) -> Iterator[Fin
         counts = (one.on_time, one.late, one.expired)
         wanted = (sum(c.count for c in counts), sum(c.digest for c in counts) & MASK64)
         if (len(offsets), digest(offsets)) != wanted:
-            yield Finding(f"{where}: {len(offsets)} records in the window's folder, or others than its {wanted[0]}", start)
+            what = f"{len(offsets)} records in the window's folder, which aren't its {wanted[0]}"
+            yield Finding(f"{where}: {what}", start)
     malformed = len(archived.offsets_in(MALFORMED_SLOT))
     if malformed != truth.tallies.get("malformed", 0):
         yield Finding(f"{where}: {malformed} malformed records, wanted {truth.tallies.get('malformed', 0)}")
@@ -213,13 +216,13 @@ def live_findings(truths: Sequence[Truth], live: Live) -> list[Finding]:
     wanted = sum_tallies(truths)
     if _present(live.tallies) != wanted:
         found.append(Finding(f"web: tallies {dict(live.tallies)}, wanted {wanted}"))
-    sums, tops = window_sums(truths), top_keys(truths)
+    sums, totals = window_sums(truths), key_totals(truths)
     for start in sorted(sums.keys() | live.windows.keys()):
         one = live.windows.get(start)
         got = Counter() if one is None else Counter(on_time=one.on_time, late=one.late, expired=one.expired)
         if got != sums.get(start, Counter()):
             found.append(Finding(f"web: {dict(got)}, wanted {dict(sums.get(start, Counter()))}", start))
-        elif one is not None and one.top is not None and list(one.top) != tops.get(start, []):
+        elif one is not None and one.top is not None and not _are_largest(one.top, totals.get(start, {})):
             found.append(Finding("web: the window's largest keys are others", start))
     return found
 
@@ -240,15 +243,19 @@ def window_sums(truths: Sequence[Truth]) -> dict[int, Counter[str]]:
     return sums
 
 
-def top_keys(truths: Sequence[Truth]) -> dict[int, list[tuple[bytes, int, int]]]:
-    """Per window the largest keys over the partitions as the web lists them: by count, ties by key."""
+def key_totals(truths: Sequence[Truth]) -> dict[int, dict[bytes, tuple[int, int]]]:
+    """Per window each key's (on_time, late), over the partitions."""
     totals: dict[int, dict[bytes, tuple[int, int]]] = {}
     for truth in truths:
         for (start, key), cell in truth.cells.items():
             keys = totals.setdefault(start, {})
             on_time, late = keys.get(key, (0, 0))
             keys[key] = (on_time + cell.on_time, late + cell.late)
-    return {
-        start: sorted(((key, *value) for key, value in keys.items()), key=lambda one: (-one[1] - one[2], one[0]))[:TOP]
-        for start, keys in totals.items()
-    }
+    return totals
+
+
+def _are_largest(top: Sequence[tuple[bytes, int, int]], totals: Mapping[bytes, tuple[int, int]]) -> bool:
+    """Whether the counts are true, of different keys, and no other key has more. Ties may fall either way."""
+    wanted = sorted((on_time + late for on_time, late in totals.values()), reverse=True)[:TOP]
+    true = all(totals.get(key) == (on_time, late) for key, on_time, late in top)
+    return true and len({key for key, _, _ in top}) == len(top) and [n + late for _, n, late in top] == wanted

@@ -103,7 +103,9 @@ def drain(consumer: AIOKafkaConsumer, wanted: Collection[Any]) -> list[Batch]:
                 break  # the error comes with the next call
             del fetcher._records[place]
             fetcher._notify(fetcher._wait_consume_future)
-            result.check_raise()
+            # Met between the assignment and our seek, by a partition the group has no offset for.
+            if not isinstance(result._error, NoOffsetForPartitionError):
+                result.check_raise()
             continue
         if result.check_assignment(place) and result._partition_records is not None:
             batch = unpack(place, result._partition_records)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,13 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] not in "ZX"
 
 
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    running = Supervisor(tmp_path)
+    yield running
+    running.close([running.directory])
+
+
 def sleeper(supervisor: Supervisor, folder: Path, script: str = "sleep 600") -> Server:
     return Server("sleeper", ["/bin/sh", "-c", script], folder, folder / "sleeper.log", supervisor, lambda: None)
 
@@ -54,8 +62,7 @@ def test_nothing_is_left_after_the_caller_is_killed(tmp_path: Path) -> None:
     assert not accepts(said["address"])
 
 
-def test_servers_die_with_a_killed_supervisor(tmp_path: Path) -> None:
-    supervisor = Supervisor(tmp_path)
+def test_servers_die_with_a_killed_supervisor(supervisor: Supervisor, tmp_path: Path) -> None:
     server = sleeper(supervisor, tmp_path)
     server.start()
     pid = server.pid
@@ -64,7 +71,6 @@ def test_servers_die_with_a_killed_supervisor(tmp_path: Path) -> None:
     wait_for("the server to end", lambda: not alive(pid))
     with pytest.raises(LabError, match="supervisor process is gone"):
         _ = server.running
-    supervisor.close([])
 
 
 def test_a_fork_that_holds_the_pipe_does_not_keep_the_servers_alive(tmp_path: Path) -> None:
@@ -76,6 +82,7 @@ supervisor = Supervisor(Path({str(tmp_path)!r}))
 pid = supervisor.start(["/bin/sleep", "600"], supervisor.directory, {{}}, supervisor.directory / "log")
 forked = os.fork()
 if forked == 0:
+    os.close(1), os.close(2)
     time.sleep(600)
 print(supervisor.pid, pid, forked, flush=True)
 os.kill(os.getpid(), 9)
@@ -111,22 +118,20 @@ def test_a_caller_that_failed_finds_the_logs_kept_and_the_data_gone(
     assert f"kept {folder / 'logs'}" in capsys.readouterr().err
 
 
-def test_a_server_that_dies_while_it_starts_is_reported_with_its_last_words(tmp_path: Path) -> None:
-    supervisor = Supervisor(tmp_path)
+def test_a_server_that_dies_while_it_starts_is_reported_with_its_last_words(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
     server = sleeper(supervisor, tmp_path, "echo out of luck; exit 3")
     server.start(wait=False)
     wait_for("the server to end", lambda: not server.running)
     with pytest.raises(ServerFailedError, match=r"(?s)sleeper ended while.*out of luck"):
         server.wait_ready()
-    supervisor.close([supervisor.directory])
 
 
-def test_a_server_deaf_to_sigterm_is_killed_at_the_deadline(tmp_path: Path) -> None:
-    supervisor = Supervisor(tmp_path)
+def test_a_server_deaf_to_sigterm_is_killed_at_the_deadline(supervisor: Supervisor, tmp_path: Path) -> None:
     server = sleeper(supervisor, tmp_path, "trap '' TERM; echo deaf; while :; do sleep 0.1; done")
     server.start(wait=False)
     wait_for("the trap to be set", lambda: "deaf" in (tmp_path / "sleeper.log").read_text())
     server.pause()
     server.stop(timeout_seconds=0.2)
     assert not server.running
-    supervisor.close([supervisor.directory])
