@@ -14,7 +14,7 @@ import structlog
 
 from agents.checkpointer import Checkpointer, Committed
 from agents.events import Listener
-from agents.follower import FollowerSettings, LogFollower
+from agents.follower import FollowerSettings, LogFollower, Synced
 from agents.opening import Archives, Opened, Opening, to_the_end
 from agents.partition import Partition, gap
 from agents.source import Place, Source
@@ -309,12 +309,12 @@ class _ArchiveListener:
         self._assignment = assignment
         self._place = place
 
-    def synced(self, next_offset: int) -> None:
+    def synced(self, done: Synced) -> None:
         assignment, place = self._assignment, self._place
         partition = assignment.partitions().get(place)
         if partition is not None:
-            partition.archive_durable = next_offset
-        assignment._listener.archived(place, next_offset)  # noqa: SLF001 - one room
+            partition.archive_durable = done.next_offset
+        assignment._listener.archived(place, done)  # noqa: SLF001 - one room
 
     def failed(self, error: RetriableError) -> None:
         self._assignment._listener.sink_failed(self._place, error)  # noqa: SLF001

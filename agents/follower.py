@@ -29,10 +29,20 @@ class FollowerSettings:
     backlog_bytes: int = 256 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What one sync made durable; `size` is bytes as fetched, `backlog` those still waiting."""
+
+    next_offset: int
+    lines: int
+    size: int
+    backlog: int
+
+
 class FollowerListener(Protocol):
     """Told of what a follower does; calls come on the loop."""
 
-    def synced(self, next_offset: int) -> None: ...
+    def synced(self, done: Synced) -> None: ...
     def failed(self, error: SinkUnavailableError) -> None: ...
     def backlog(self, size: int, *, full: bool) -> None: ...
 
@@ -65,6 +75,7 @@ class LogFollower:
         self._waiting: deque[TimedBatch] = deque()
         self._bytes = 0
         self._unsynced = 0
+        self._unsynced_lines = 0
         self._full = False
         self._arrived = asyncio.Event()
         self._stop = asyncio.Event()
@@ -122,6 +133,7 @@ class LogFollower:
             self._waiting.popleft()
             self._bytes -= batch.batch.size
             self._unsynced += batch.batch.size
+            self._unsynced_lines += len(batch.batch)
             if self._full and self._bytes < self._settings.backlog_bytes // 2:
                 self._full = False
                 self._listener.backlog(self._bytes, full=False)
@@ -130,10 +142,11 @@ class LogFollower:
         # Also with nothing new: closed windows and idle files are finished here.
         before = self._close_before()
         durable = await self._retried(partial(self._sink.sync, before))
-        self._unsynced = 0
+        done = Synced(durable, self._unsynced_lines, self._unsynced, self._bytes)
+        self._unsynced = self._unsynced_lines = 0
         if durable > self.durable:
             self.durable = durable
-            self._listener.synced(durable)
+            self._listener.synced(done)
 
     async def _retried(self, call: Callable[[], Result]) -> Result:
         """The call's answer once the sink gives one."""

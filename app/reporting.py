@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
+from agents.follower import Synced
 from agents.partition import Partition
 from agents.source import Place
 from agents.view import WorkerView
@@ -27,7 +28,6 @@ class Reporting:
         self._records_at: dict[Place, float] = {}
         self._view: WorkerView | None = None
         self._tallied: dict[tuple[Place, str], dict[str, int]] = {}
-        self._archived: dict[Place, int] = {}
 
     def show_in(self, view: WorkerView) -> None:
         self._view = view
@@ -54,7 +54,6 @@ class Reporting:
         view.restoring.discard(place)
         view.paused.discard(place)
         view.checkpoint_at.pop(place, None)
-        self._archived.pop(place, None)
         self._records_at.pop(place, None)
         names = [table.name for table in self._tables if table.topic == place.topic]
         self._metrics.forget(place.topic, names, place.partition)
@@ -91,12 +90,10 @@ class Reporting:
         else:
             self._metrics.commit_failed(place.topic)
 
-    def archived(self, place: Place, next_offset: int) -> None:
+    def archived(self, place: Place, done: Synced) -> None:
         self._metrics.archive_synced(place.topic)
-        before = self._archived.get(place)
-        if before is not None:
-            self._metrics.archive_appended(place.topic, lines=next_offset - before, size_bytes=0)
-        self._archived[place] = next_offset
+        self._metrics.archive_appended(place.topic, lines=done.lines, size_bytes=done.size)
+        self._metrics.archive_backlog(place.topic, place.partition, done.backlog)
 
     def sink_failed(self, place: Place, error: RecountError) -> None:
         del error

@@ -127,7 +127,7 @@ ARCHIVE_BYTES = Metric(
     Kind.COUNTER,
     "bytes",
     ("topic",),
-    "Bytes appended to the archive.",
+    "Bytes of records appended to the archive, as fetched.",
     "Plan the space of the archive; old windows become smaller when sealed.",
 )
 ARCHIVE_SYNCS = Metric(
