@@ -108,6 +108,14 @@ def unpack_cell(value: bytes) -> Cell:
     return Cell(*_unpack(_CELL, value, "cell"))
 
 
+def add_to_cell(stored: bytes | None, on_time: int, late: int, offset: int) -> bytes:
+    """The row of a cell after more events, the last at `offset`: unpack, add and pack in one go, for big cuts."""
+    if stored is None:
+        return _CELL.pack(on_time, late, offset)
+    before_on_time, before_late, _ = _unpack(_CELL, stored, "cell")
+    return _CELL.pack(before_on_time + on_time, before_late + late, offset)
+
+
 def pack_id(offset: int) -> bytes:
     return _ID.pack(offset)
 

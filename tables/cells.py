@@ -32,15 +32,10 @@ def _cell_rows(store: RocksStore, table: str, start: int, window: DirtyWindow) -
     prefix = window_prefix(Kind.CELL, table, start)
     keys = [prefix + encode_key(raw) for raw in window.last]
     on_time, late = window.on_time.get, window.late.get
-    found: list[Row] = []
-    for (raw, offset), key, stored in zip(window.last.items(), keys, store.get_many(keys), strict=True):
-        on_time_count, late_count = on_time(raw, 0), late(raw, 0)
-        if stored is not None:
-            base = rows.unpack_cell(stored)
-            on_time_count += base.on_time
-            late_count += base.late
-        found.append((key, rows.pack_cell(on_time_count, late_count, offset)))
-    return found
+    return [
+        (key, rows.add_to_cell(stored, on_time(raw, 0), late(raw, 0), offset))
+        for (raw, offset), key, stored in zip(window.last.items(), keys, store.get_many(keys), strict=True)
+    ]
 
 
 def _certificate_rows(store: RocksStore, table: str, dirty: Dirty) -> list[Row]:
