@@ -14,7 +14,20 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 SECRET_NAME = re.compile(r"password|passwd|secret|token$|authorization|api_?key", re.IGNORECASE)
 CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-NOISY = ("aiokafka", "asyncio", "faust", "kafka", "mode", "uvicorn", "uvicorn.access", "uvicorn.error")
+NOISY = (
+    # Faust's services log under the module of their subclass: ours.
+    "app.transport.consumer",
+    "app.transport.recovery",
+    "app.transport.service",
+    "aiokafka",
+    "asyncio",
+    "faust",
+    "kafka",
+    "mode",
+    "uvicorn",
+    "uvicorn.access",
+    "uvicorn.error",
+)
 MASK = "***"
 
 

@@ -34,8 +34,6 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that owns the aiokafka consumer and its heartbeats."""
 
-    logger = driver.logger
-
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
         # Every seek is ours, and aborted records never happened.
@@ -72,8 +70,6 @@ async def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> RefusedE
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """Yields batches, and seeks where our progress says, never where the group committed."""
-
-    logger = driver.logger
 
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from faust.tables import recovery as driver
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 
@@ -20,8 +19,6 @@ class RestoreRecovery(Recovery):  # type: ignore[misc]
     Cancelled by a new rebalance; heartbeats go on meanwhile in the consumer's thread.
     """
 
-    logger = driver.logger
-
     async def _resume_streams(self, generation_id: int = 0) -> None:
         app = self.app
         if app.consumer_generation_id == generation_id:
@@ -33,8 +30,6 @@ class RestoreRecovery(Recovery):  # type: ignore[misc]
 
 class RestoreTables(TableManager):  # type: ignore[misc]
     """Holds no tables; exists to hook the recovery above."""
-
-    logger = driver.logger
 
     _recovery: RestoreRecovery | None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from app.transport.consumer import BatchSchema, BatchTransport, Positions
 from app.transport.recovery import Assign, RestoreTables
 
 BUFFERED_BATCHES = 8
-FAUST_LOG = logging.getLogger("faust")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,6 @@ class RecountApp(faust.App):  # type: ignore[misc]
     """One worker's Faust app. Several may live in one process."""
 
     BootStrategy = _NoWeb
-    logger = FAUST_LOG
 
     def __init__(
         self,
