@@ -10,9 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 
 async def read(bootstrap: str, topic: str, partitions: int) -> None:
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
-    )
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed")
     await consumer.start()
     places = [TopicPartition(topic, partition) for partition in range(partitions)]
     consumer.assign(places)

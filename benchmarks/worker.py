@@ -62,14 +62,11 @@ def run_worker(config: Path, port: int, records: int) -> Run:
         )
     began = time.monotonic()
     try:
-        while _counted(port) < records or records == 0:
-            if worker.poll() is not None:
-                raise SystemExit(f"the worker ended with {worker.returncode}: {config.with_suffix('.log')}")
-            if time.monotonic() - began > DEADLINE_S:
-                raise SystemExit(f"not counted within {DEADLINE_S:g} s: {config.with_suffix('.log')}")
+        while _counted(port) < records:
+            if worker.poll() is not None or time.monotonic() - began > DEADLINE_S:
+                log_tail = config.with_suffix(".log").read_text(encoding="utf-8")[-4000:]
+                raise SystemExit(f"not counted (exit code {worker.poll()}, deadline {DEADLINE_S:g} s):\n{log_tail}")
             time.sleep(0.05)
-            if records == 0 and _counted(port) == 0:
-                break
         return Run(records, _cpu_s(worker.pid), time.monotonic() - began, _rss_mib(worker.pid))
     finally:
         worker.send_signal(signal.SIGTERM)
@@ -86,8 +83,13 @@ def _counted(port: int) -> int:
     rows = found["partitions"]
     if not rows or not found["complete"] or any(row["state"] == "restoring" for row in rows):
         return -1
-    return sum(min(r["next_offset"], r["archive_next_offset"] or r["next_offset"]) if r["archive_next_offset"] is not None
-               else r["next_offset"] for r in rows)
+    return sum(_done(row) for row in rows)
+
+
+def _done(row: dict[str, Any]) -> int:
+    """Records of a partition counted, and archived where there is an archive."""
+    counted, archived = int(row["next_offset"]), row["archive_next_offset"]
+    return counted if archived is None else min(counted, int(archived))
 
 
 def _cpu_s(pid: int) -> float:
