@@ -18,7 +18,7 @@ from agents.follower import FollowerSettings, LogFollower, Synced
 from agents.opening import Archives, Opened, Opening, to_the_end
 from agents.partition import Partition, gap
 from agents.source import Place, Source
-from domain.errors import FencedError, RetriableError, TaintedError
+from domain.errors import FencedError, RecountError, RetriableError, TaintedError
 from domain.position import Step
 from domain.record import Batch
 from domain.spec import TableSpec, TopicSpec
@@ -106,18 +106,27 @@ class Assignment:
                 for place in places:
                     group.create_task(self._take_over(place))
         except BaseExceptionGroup as several:
-            raise several.exceptions[0] from several
+            error = several.exceptions[0]
+            if not isinstance(error, RecountError):
+                raise error from several
+            # It ends the worker in its own words; the caller is Faust, whose last word is a traceback.
+            self._crash(error)
+            await asyncio.Event().wait()
 
     async def _take_over(self, place: Place) -> None:
         """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker."""
         async with self._lock(place):
-            while place not in self._owned:
-                self._listener.restoring(place)
-                try:
-                    self._own(place, await self._opening.open(place))
-                except (RetriableError, OSError) as err:
-                    log.warning("partition not taken over yet", partition=str(place), reason=str(err))
-                    await asyncio.sleep(RETRY_S)
+            try:
+                while place not in self._owned:
+                    self._listener.restoring(place)
+                    try:
+                        self._own(place, await self._opening.open(place))
+                    except (RetriableError, OSError) as err:
+                        log.warning("partition not taken over yet", partition=str(place), reason=str(err))
+                        await asyncio.sleep(RETRY_S)
+            finally:
+                if place not in self._owned:  # cancelled: somebody else restores it now
+                    self._listener.dropped(place)
 
     def _lock(self, place: Place) -> asyncio.Lock:
         """One opening or dropping of a partition at a time: a cancelled restore must not fence its successor."""

@@ -15,6 +15,7 @@ from agents.source import Place
 from agents.view import WorkerView
 from app.archives import ProcessArchives
 from app.config import Config, to_specs, web_token
+from app.instance import InstanceLock
 from app.metrics import Metrics
 from app.reporting import Reporting
 from app.transport.membership import FaustMembership
@@ -43,6 +44,7 @@ class Worker:
     view: WorkerView
     web: WebServer
     partitions: int
+    lock: InstanceLock
 
 
 async def build_worker(
@@ -53,6 +55,7 @@ async def build_worker(
     Raises `DependencyError`, `RefusedError` or `ConfigError`.
     """
     topics, tables = to_specs(config)
+    lock = InstanceLock(_data_dir(config), config.app.instance)
     names = [topic.name for topic in topics]
     wish = ChangelogWish(config.kafka.replication, config.kafka.min_insync_replicas)
     bootstrap = config.kafka.bootstrap_servers
@@ -94,7 +97,7 @@ async def build_worker(
     membership.app = app
     app.count_with(count_agent(assignment, crash))
     source.attach(app)
-    return Worker(app, assignment, source, archive, view, web, sum(counts.values()))
+    return Worker(app, assignment, source, archive, view, web, sum(counts.values()), lock)
 
 
 def _unready(membership: FaustMembership, view: WorkerView) -> str | None:

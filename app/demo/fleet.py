@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from app.demo.errors import DemoError
 from app.demo.processes import Worker, stop_all
-from app.demo.reading import Partitions, own_partitions, partitions_seen, read_state
+from app.demo.reading import Partitions, ask, own_partitions, partitions_seen, read_state
 from app.demo.send import Sent
 from app.demo.settings import PARTITIONS, SESSION_S, Setting
 
@@ -36,11 +38,12 @@ class Fleet:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._workers: dict[str, Worker] = {}
-        self._starts = 0
+        self._starts: Counter[str] = Counter()
 
     def start(self, name: str) -> None:
-        self._starts += 1
-        again = f"-{self._starts}" if name in self._workers else ""
+        self._starts[name] += 1
+        # A log of its own each time: its address is read from it.
+        again = f"-{self._starts[name]}" if self._starts[name] > 1 else ""
         worker = Worker(
             name=name,
             arguments=(
@@ -60,7 +63,7 @@ class Fleet:
 
     def urls(self) -> dict[str, str]:
         """The web addresses of those that have one by now."""
-        return {name: url for name, worker in self._workers.items() if (url := worker.url()) is not None}
+        return {name: url for name, worker in sorted(self._workers.items()) if (url := worker.url()) is not None}
 
     def stop(self) -> list[str]:
         """SIGTERM to all; returns who had to be killed."""
@@ -92,7 +95,7 @@ class Fleet:
         while not await condition():
             self.check()
             if time.monotonic() > end:
-                raise DemoError(f"waited {deadline_s:.0f} s for {what}", self._last_words())
+                raise DemoError(f"waited {deadline_s:.0f} s for {what}", await self._last_words())
             await asyncio.sleep(POLL_S)
 
     async def kill_one(self, sent: Sent, say: Callable[[str], None]) -> Kill:
@@ -117,7 +120,7 @@ class Fleet:
             say(f"{name} had committed everything when it was killed, which proves nothing: trying again")
             self.start(name)
             await self.until_shared(TAKE_OVER_S)
-        raise DemoError(f"no worker could be killed at work within {KILL_S:.0f} s", self._last_words())
+        raise DemoError(f"no worker could be killed at work within {KILL_S:.0f} s", await self._last_words())
 
     async def _at_work(self, sent: Sent) -> tuple[str, tuple[int, ...]] | None:
         """A worker that seems to be in the middle of its work, and its partitions."""
@@ -139,5 +142,11 @@ class Fleet:
         """Wait until those left count everything."""
         await self.until(self.shared, "the other worker to take over", TAKE_OVER_S)
 
-    def _last_words(self) -> str:
-        return "\n".join(f"{name}:\n{worker.tail()}" for name, worker in self._workers.items())
+    async def _last_words(self) -> str:
+        """What each worker says of the partitions, and the end of its log."""
+        words = []
+        for name, worker in self._workers.items():
+            url = worker.url()
+            says = "no address yet" if url is None else json.dumps(await ask(url, "/partitions"))
+            words.append(f"{name} at {url}: {says}\n{worker.tail()}")
+        return "\n".join(words)

@@ -16,7 +16,7 @@ from app.demo.errors import DemoError
 
 CHECKOUT = Path(__file__).parents[2]
 CHILD = Path(__file__).with_name("child.py")
-TAIL_LINES = 25
+TAIL_LINES = 20
 DIE_SECONDS = 20.0
 POLL_S = 0.05
 

@@ -78,7 +78,7 @@ class Screen:
         self._out.print(_totals(result))
         for finding in result.findings[:FINDINGS_SHOWN]:
             window = "" if finding.start_ms is None else f"{_clock(finding.start_ms)}: "
-            self._out.print(Text("  ✗ ", "red").append(f"{window}{finding.what}", "default"))
+            self._out.print(Text("  ✗ ", "red").append(f"{window}{finding.what}", "default"), soft_wrap=True)
         if len(result.findings) > FINDINGS_SHOWN:
             self._out.print(f"  and {len(result.findings) - FINDINGS_SHOWN} more")
         verdict = "every number agrees" if result.agree else f"{len(result.findings)} things do not agree"

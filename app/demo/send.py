@@ -57,10 +57,10 @@ async def send(stream: Stream, bootstrap_servers: str, topic: str, sent: Sent, s
         max_batch_size=BATCH_BYTES,
         max_request_size=8 * BATCH_BYTES,
     )
-    await producer.start()
     began = time.monotonic()
     size = min(SLICE_MAX, max(1, stream.count // SLICE_SHARE))
     try:
+        await producer.start()
         waiting: list[asyncio.Future[Any]] = []
         for number, columns in enumerate(stream.slices(size)):
             await asyncio.sleep(max(0.0, began + seconds * number * size / stream.count - time.monotonic()))

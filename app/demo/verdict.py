@@ -184,15 +184,24 @@ def archive_findings(partition: int, truth: Truth, topic: Contents, archived: Ar
     foreign = np.setdiff1d(lines.offsets, topic.offsets)
     if len(foreign):
         found.append(Finding(f"{where}: {len(foreign)} offsets the topic doesn't have, from {foreign[0]}"))
-    content = dict(zip(topic.offsets.tolist(), topic.contents.tolist(), strict=True))
-    pairs = zip(lines.offsets.tolist(), lines.contents.tolist(), strict=True)
-    changed = sorted({offset for offset, one in pairs if content.get(offset, one) != one})
-    if changed:
+    changed = np.unique(lines.offsets[_content_at(topic, lines.offsets) != lines.contents])
+    if len(changed):
         found.append(Finding(f"{where}: {len(changed)} records differ from the topic's, from offset {changed[0]}"))
-    ids, contents = archived.distinct(), len(np.unique(np.stack((lines.offsets, lines.contents)), axis=1).T)
-    if contents != ids:
-        found.append(Finding(f"{where}: {contents - ids} ids with two contents"))
+    order = np.lexsort((lines.contents, lines.offsets))
+    offsets, contents = lines.offsets[order], lines.contents[order]
+    twice = np.unique(offsets[1:][(offsets[1:] == offsets[:-1]) & (contents[1:] != contents[:-1])])
+    if len(twice):
+        found.append(Finding(f"{where}: {len(twice)} ids with two contents, from offset {twice[0]}"))
     return found + list(_slot_findings(where, truth, archived))
+
+
+def _content_at(topic: Contents, offsets: Int64s) -> Int64s:
+    """The topic's contents at these offsets; of one it doesn't have, some other's."""
+    if not len(topic.offsets):
+        return np.zeros_like(offsets)
+    places = np.minimum(np.searchsorted(topic.offsets, offsets), len(topic.offsets) - 1)
+    found: Int64s = topic.contents[places]
+    return found
 
 
 def _slot_findings(where: str, truth: Truth, archived: Archived) -> Iterator[Finding]:

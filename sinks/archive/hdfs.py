@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import hdfs_native
 
 from domain.errors import FencedError, SinkUnavailableError
 from sinks.archive.fs import STREAM_BYTES, FileStatus, LeaseHeldError, parent
+
+if TYPE_CHECKING:
+    from hdfs_native._internal import RawFileWriter  # in the stub alone
 
 T = TypeVar("T")
 
@@ -24,10 +27,19 @@ LEASE_LOST = "LeaseExpiredException"
 PANIC = "PanicException"  # of pyo3: a BaseException that no module exports
 
 
+def _only_closed_by_us(writer: hdfs_native.FileWriter) -> RawFileWriter:
+    """Take the writer out of its io object, whose finalizer would close it.
+
+    That happens on whatever thread collects garbage, the event loop's too, and with no DataNode it never ends.
+    """
+    writer.__dict__["close"] = lambda: None
+    return writer.inner
+
+
 class HdfsHandle:
-    def __init__(self, path: str, writer: hdfs_native.FileWriter, deadline_s: float) -> None:
+    def __init__(self, path: str, writer: RawFileWriter, deadline_s: float) -> None:
         self._path = path
-        self._writer: hdfs_native.FileWriter | None = writer
+        self._writer: RawFileWriter | None = writer
         self._deadline_s = deadline_s
 
     def write(self, data: bytes) -> None:
@@ -41,10 +53,10 @@ class HdfsHandle:
         self._writer = None
 
     def abort(self) -> None:
-        # Dropping the last reference makes the library complete the file by itself, in the background.
+        # The file stays open, its lease ours: recovery closes it as it does a dead owner's.
         self._writer = None
 
-    def _run(self, call: Callable[[hdfs_native.FileWriter], object]) -> None:
+    def _run(self, call: Callable[[RawFileWriter], object]) -> None:
         writer = self._writer
         if writer is None:
             raise FencedError(f"{self._path}: written after its close")
@@ -67,12 +79,12 @@ class HdfsFileSystem:
         self._deadline_s = deadline_s
 
     def create(self, path: str) -> HdfsHandle:
-        writer = self._call(path, lambda: self._client.create(path, self._write_options))
+        writer = self._call(path, lambda: _only_closed_by_us(self._client.create(path, self._write_options)))
         return HdfsHandle(path, writer, self._deadline_s)
 
     def append(self, path: str) -> HdfsHandle:
         try:
-            writer = self._call(path, lambda: self._client.append(path))
+            writer = self._call(path, lambda: _only_closed_by_us(self._client.append(path)))
         except FileExistsError as error:  # this is how HDFS says so
             raise LeaseHeldError(path) from error
         return HdfsHandle(path, writer, self._deadline_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -129,11 +129,15 @@ async def test_a_producers_attributes(kafka_bootstrap: str) -> None:
 
 
 @pytest.fixture
-async def app(tmp_path: Path) -> RecountApp:
+async def app(tmp_path: Path) -> AsyncIterator[RecountApp]:
     async def assign(_places: object) -> None: ...
 
+    async def revoke() -> None: ...
+
     settings = ServiceSettings("a", "127.0.0.1:1", tmp_path, "http://127.0.0.1:1", 6.0)
-    return RecountApp(settings, ["t"], dict, assign)
+    app = RecountApp(settings, ["t"], dict, assign, revoke)
+    yield app
+    app.consumer._thread.thread_loop.close()  # made with the consumer; nothing ran in it
 
 
 async def test_the_app_is_made_of_our_parts(app: RecountApp) -> None:

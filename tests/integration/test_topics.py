@@ -66,7 +66,9 @@ async def test_a_changelog_with_other_partitions_than_its_source_is_refused(
         await prepare_topics(kafka_bootstrap, app, [topic], WISH)
 
 
-async def test_a_missing_source_names_the_command_and_makes_nothing(kafka_bootstrap: str, make_topic: MakeTopic) -> None:
+async def test_a_missing_source_names_the_command_and_makes_nothing(
+    kafka_bootstrap: str, make_topic: MakeTopic
+) -> None:
     there, missing, app = make_topic(), unique("missing"), unique("app")
     with pytest.raises(DependencyError) as refused:
         await prepare_topics(kafka_bootstrap, app, [there, missing], WISH)

@@ -69,9 +69,7 @@ def records_of(batches: Iterable[Batch]) -> list[Record]:
     return [
         Record(*fields)
         for batch in batches
-        for fields in zip(
-            batch.offsets.tolist(), batch.timestamps.tolist(), batch.keys, batch.values, strict=True
-        )
+        for fields in zip(batch.offsets.tolist(), batch.timestamps.tolist(), batch.keys, batch.values, strict=True)
     ]
 
 
@@ -230,7 +228,7 @@ async def test_a_range_of_control_records_alone_moves_the_position(
     async with kafka.reader(kafka_bootstrap) as consumer:
 
         async def whole() -> bool:
-            return (await consumer.end_offsets([place]))[place] == 7
+            return bool((await consumer.end_offsets([place]))[place] == 7)
 
         await wait_until("three aborted records and their markers", whole)
         (batches,) = (await columns(consumer, [place], 1)).values()
@@ -238,12 +236,11 @@ async def test_a_range_of_control_records_alone_moves_the_position(
         assert sum(map(len, batches)) == 0
 
 
-async def test_holes_made_by_compaction(
-    kafka_bootstrap: str, make_topic: MakeTopic, sender: AIOKafkaProducer
-) -> None:
+async def test_holes_made_by_compaction(kafka_bootstrap: str, make_topic: MakeTopic, sender: AIOKafkaProducer) -> None:
     topic = make_topic(
         cleanup_policy="compact", segment_ms="100", min_cleanable_dirty_ratio="0.001", delete_retention_ms="0"
     )
+    place = TopicPartition(topic, 0)
     sent = 0
 
     async def compacted() -> list[Record]:
@@ -255,18 +252,22 @@ async def test_holes_made_by_compaction(
             sent += 1
         builder.close()
         await (await sender.send_batch(builder, topic, partition=0))
-        found = await rows(kafka_bootstrap, topic, max_partition_fetch_bytes=400)
-        holes = len(found) < 0.6 * sent
-        return found if holes and sent > 400 else []
+        before = (await kafka.read_topic(kafka_bootstrap, topic))[0]
+        async with kafka.reader(kafka_bootstrap, max_partition_fetch_bytes=400) as consumer:
+            ours = records_of((await columns(consumer, [place]))[place])
+        if before != (await kafka.read_topic(kafka_bootstrap, topic))[0]:
+            return []  # cleaned meanwhile
+        assert ours == before
+        return ours if len(ours) < 0.6 * sent and sent > 400 else []
 
     found = await wait_until("the cleaner to remove records", compacted, 60)
     offsets = [one.offset for one in found]
     assert offsets == sorted(set(offsets))
-    place = TopicPartition(topic, 0)
     async with kafka.reader(kafka_bootstrap) as consumer:
-        for first in range(0, 60, 7):
+        for first in range(0, 60, 7):  # most of these offsets are holes by now, more may become ones
             ours = records_of((await columns(consumer, [place], first))[place])
-            assert ours == [one for one in found if one.offset >= first]
+            assert set(ours) <= {one for one in found if one.offset >= first}
+            assert ours[-1] == found[-1]
 
 
 async def test_records_of_a_partition_not_asked_for_wait(
@@ -318,7 +319,7 @@ async def test_records_deleted_before_they_were_read_are_refused_with_the_way_on
     await kafka.delete_records(kafka_bootstrap, topic, {0: 20})
     error = await out_of_range(kafka_bootstrap, place, 5)
     assert isinstance(error, RefusedError)
-    assert f"records 5 to 19 were deleted from the topic before they were counted" in error.why
+    assert "records 5 to 19 were deleted from the topic before they were counted" in error.why
     assert f"recount worker --accept-gap {topic}-0:5-19" in error.fix
     error = await out_of_range(kafka_bootstrap, place, 31)
     assert isinstance(error, RefusedError)

@@ -110,25 +110,25 @@ def mutate(r: Random, value: bytes) -> bytes:
 def test_mutated_values_are_read_as_the_oracle_reads_them(seed: int) -> None:
     r = Random(seed)
     accepted = 0
-    for _ in range(1500):
+    for _ in range(1000):
         value = mutate(r, r.choice(SEEDS_OF_MUTATION))
         want = by_oracle(value)
         accepted += want is not None
         assert by_decoder([value]) == [want], value
-    assert 150 < accepted < 1350, "both outcomes must be frequent to prove anything"
+    assert 100 < accepted < 900, "both outcomes must be frequent to prove anything"
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_mutated_values_among_good_ones_are_read_as_the_oracle_reads_them(seed: int) -> None:
     r = Random(100 + seed)
-    for _ in range(400):
+    for _ in range(250):
         values: list[bytes | None] = [r.choice(SEEDS_OF_MUTATION) for _ in range(r.randint(1, 12))]
         for _ in range(r.choice((1, 1, 2, 3))):
             values.insert(r.randint(0, len(values)), mutate(r, r.choice(SEEDS_OF_MUTATION)))
         assert by_decoder(values) == [by_oracle(value) for value in values], values
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([*SEEDS_OF_MUTATION, *TOKENS, None]), min_size=1, max_size=6))
 def test_any_bytes_are_read_as_the_oracle_reads_them(values: list[bytes | None]) -> None:
     assert by_decoder(values) == [by_oracle(value) for value in values]
@@ -144,7 +144,7 @@ JSONISH = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(JSONISH, min_size=1, max_size=5), st.booleans())
 def test_any_document_is_read_as_the_oracle_reads_it(documents: list[Any], ascii_only: bool) -> None:
     values: list[bytes | None] = [json.dumps(one, ensure_ascii=ascii_only).encode() for one in documents]
@@ -183,9 +183,9 @@ def test_a_record_broken_at_its_edge_is_not_completed_by_its_neighbour(values: l
         assert by_decoder(order) == [by_oracle(value) for value in order]
 
 
-@pytest.mark.parametrize("depth", [1, 2, 63, 64, 65, 66, 200, 1000])
+@pytest.mark.parametrize("depth", [1, 2, 63, 64, 65, 66, 1000])
 @pytest.mark.parametrize("shape", ["skipped arrays", "skipped objects", "used arrays", "used objects", "mixed"])
-@pytest.mark.parametrize("neighbours", [0, 1, 5, 63, 64, 65, SLICE - 1, SLICE])
+@pytest.mark.parametrize("neighbours", [0, 1, 64, SLICE])
 def test_depth_is_counted_per_record_however_many_brackets_the_others_hold(
     depth: int, shape: str, neighbours: int
 ) -> None:
@@ -242,7 +242,7 @@ TIMES_IN_JSON = st.one_of(
     st.booleans(),
     st.integers(),
     st.integers(-10, 254_000_000_000_000),
-    st.floats(allow_nan=False, max_value=1e300),
+    st.floats(-1e300, 1e300),  # of more the oracle can't make ms; see the test of a time too big
     st.floats(-1, 254_000_000_000),
     st.sampled_from(
         [
@@ -275,7 +275,7 @@ TIMES_IN_JSON = st.one_of(
 )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(
     st.lists(TIMES_IN_JSON, max_size=6), st.sampled_from([TimeFormat.EPOCH_MS, TimeFormat.EPOCH_S, TimeFormat.ISO8601])
 )
@@ -310,6 +310,14 @@ def test_plausible_times_include_both_ends() -> None:
     decoder = Decoder(topic, [])
     times = [979, 980, 1010, 1011]
     log = tuple(Line(n, 1000, None, b'{"t":%d}' % when) for n, when in enumerate(times))
+    assert decoder.decode(batch_of(log)).windowed.tolist() == [False, True, True, False]
+
+
+@pytest.mark.parametrize("time_format", [TimeFormat.KAFKA, TimeFormat.EPOCH_MS])
+def test_times_lie_from_1970_to_9999_whatever_the_kafka_timestamp(time_format: TimeFormat) -> None:
+    times = [-1, 0, oracle.TIME_MAX - 1, oracle.TIME_MAX]
+    decoder = Decoder(TopicSpec(TOPIC, EventTime(time_format, "t"), max_future_ms=10, max_past_ms=20), [])
+    log = tuple(Line(n, when, None, b'{"t":%d}' % when) for n, when in enumerate(times))
     assert decoder.decode(batch_of(log)).windowed.tolist() == [False, True, True, False]
 
 

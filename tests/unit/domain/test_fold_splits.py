@@ -15,7 +15,7 @@ from domain.spec import EventTime, KeyField, TableSpec, TimeFormat, TopicSpec
 from tests.unit.domain.logs import TOPIC, Line, World, batch_of, random_world
 from tests.unit.domain.store import Store, oracle_state
 
-SEEDS = range(60)
+SEEDS = range(40)
 
 
 def positions(world: World) -> tuple[int, int]:

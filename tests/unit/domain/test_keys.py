@@ -16,15 +16,15 @@ TEXTS = st.text(st.characters(codec="utf-8"))
 PARTS = TEXTS | st.integers() | st.booleans()
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(st.lists(PARTS, min_size=2, max_size=5).map(tuple))
 def test_a_key_of_several_fields_is_the_json_array_of_the_standard_library(raw: Any) -> None:
     assert encode_key(raw) == json.dumps(raw, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-@pytest.mark.parametrize("block", range(0, 0x110000, 0x1000))
+@pytest.mark.parametrize("block", range(0, 0x110000, 0x8000))
 def test_every_character_is_escaped_as_the_standard_library_does(block: int) -> None:
-    text = "".join(chr(c) for c in range(block, block + 0x1000) if not 0xD800 <= c <= 0xDFFF)
+    text = "".join(chr(c) for c in range(block, block + 0x8000) if not 0xD800 <= c <= 0xDFFF)
     assert encode_key((text, 0)) == json.dumps([text, 0], ensure_ascii=False, separators=(",", ":")).encode()
 
 

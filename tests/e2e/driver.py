@@ -1,0 +1,129 @@
+"""The driver: sends known input at a steady rate from a thread, and knows what it sent."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Self
+
+from aiokafka import AIOKafkaProducer
+
+from tests import kafka
+from tests.e2e.input import Input, Sent
+from tests.waiting import wait_for
+
+TICK_S = 0.05
+BACK_MS = 2_400_000  # input starts this long ago, so that its clock may run fast
+DEADLINE_S = 30.0
+
+
+class Driver:
+    """Every tenth tick goes through a transaction, and every other one of those is aborted.
+
+    `attempted` counts what may have been committed, per partition; `acked` what surely was.
+    """
+
+    def __init__(self, bootstrap: str, topic: str, *, partitions: int, seed: int, rate: int = 4000) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._rate = rate
+        self._input = Input(seed, partitions, int(time.time() * 1000) - BACK_MS)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="driver")
+        self._failed: BaseException | None = None
+        self.attempted: dict[int, int] = defaultdict(int)
+        self.acked: dict[int, int] = defaultdict(int)
+
+    @property
+    def total(self) -> int:
+        """Records surely committed."""
+        return sum(self.acked.copy().values())
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait_sent(self, count: int) -> None:
+        """Until that many records in all are committed."""
+        wait_for(f"{count} records sent", lambda: self._failed or self.total >= count, 120)
+        self._check()
+
+    def stop(self) -> None:
+        """Send no more; everything sent is acknowledged. Safe to repeat."""
+        self._stop.set()
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive(), "the driver did not stop"
+        self._check()
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise AssertionError("the driver failed") from self._failed
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._send_all())
+        except BaseException as err:  # noqa: BLE001 - raised again in the test's thread
+            self._failed = err
+
+    async def _send_all(self) -> None:
+        options = {"max_batch_size": 1 << 20, "max_request_size": 12 << 20, "enable_idempotence": True}
+        async with (
+            kafka.producer(self._bootstrap, **options) as plain,
+            kafka.producer(self._bootstrap, transactional_id=kafka.unique("driver"), **options) as transactional,
+        ):
+            due = time.monotonic()
+            tick = 0
+            while not self._stop.is_set():
+                records = [self._input.next() for _ in range(int(self._rate * TICK_S))]
+                if tick % 10 == 9:
+                    await self._transaction(transactional, records, commit=tick % 20 == 9)
+                else:
+                    await self._send(plain, records)
+                tick += 1
+                due = max(due + TICK_S, time.monotonic() - 1)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def _transaction(self, producer: AIOKafkaProducer, records: list[Sent], *, commit: bool) -> None:
+        await producer.begin_transaction()
+        if not commit:
+            await send(producer, self._topic, records)
+            await producer.abort_transaction()
+            return
+        self._count(self.attempted, records)
+        await send(producer, self._topic, records)
+        await producer.commit_transaction()
+        self._count(self.acked, records)
+
+    async def _send(self, producer: AIOKafkaProducer, records: list[Sent]) -> None:
+        self._count(self.attempted, records)
+        await send(producer, self._topic, records)
+        self._count(self.acked, records)
+
+    def _count(self, into: dict[int, int], records: Iterable[Sent]) -> None:
+        for record in records:
+            into[record.partition] += 1
+
+
+async def send(producer: AIOKafkaProducer, topic: str, records: Iterable[Sent]) -> None:
+    """Send records in order, one Kafka batch a partition."""
+    by_partition: dict[int, list[Sent]] = defaultdict(list)
+    for record in records:
+        by_partition[record.partition].append(record)
+    acks = []
+    for partition, some in by_partition.items():
+        builder = producer.create_batch()
+        for one in some:
+            if builder.append(timestamp=one.timestamp, key=one.key, value=one.value) is None:
+                builder.close()
+                acks.append(await producer.send_batch(builder, topic, partition=partition))
+                builder = producer.create_batch()
+                assert builder.append(timestamp=one.timestamp, key=one.key, value=one.value)
+        builder.close()
+        acks.append(await producer.send_batch(builder, topic, partition=partition))
+    await asyncio.gather(*acks)

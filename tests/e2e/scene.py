@@ -1,0 +1,117 @@
+"""A scene: one topic, one app, its workers, driver and verifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.e2e.driver import Driver
+from tests.e2e.monitor import Monitor
+from tests.e2e.verifier import Verifier
+from tests.e2e.workers import Worker
+from tests.kafka import unique
+
+TABLES = ("page_views", "visits", "senders")
+CONFIG = """
+[app]
+id = "{app}"
+data_dir = "{folder}/data"
+[kafka]
+bootstrap_servers = "{bootstrap}"
+session_timeout = "4s"
+replication = 1
+min_insync_replicas = 1
+[[topics]]
+name = "{topic}"
+event_time = {{ field = "ts", format = "epoch_ms" }}
+archive_window = "1m"
+max_future = "1m"
+max_past = "10m"
+[[tables]]
+name = "page_views"
+topic = "{topic}"
+key = ["page"]
+window = "1m"
+grace = "1m"
+retention = "3m"
+[[tables]]
+name = "visits"
+topic = "{topic}"
+key = ["page", {{ field = "user", type = "int" }}]
+window = "2m"
+grace = "30s"
+retention = "4m"
+where = [{{ field = "bot", exists = false }}, {{ field = "user", in = [1, 2, 3, 5, 8, 13] }}]
+dedup = {{ field = "id" }}
+[[tables]]
+name = "senders"
+topic = "{topic}"
+key = [{{ source = "kafka_key" }}]
+window = "5m"
+grace = "1m"
+retention = "5m"
+[checkpoint]
+interval = "500ms"
+[sinks.archive]
+url = "{archive}"
+sync_interval = "1s"
+"""
+
+
+@dataclass
+class Scene:
+    topic: str
+    partitions: int
+    bootstrap: str
+    config: Path
+    folder: Path
+    workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def verifier(self) -> Verifier:
+        return Verifier(self.config, self.bootstrap)
+
+    def worker(self, name: str) -> Worker:
+        """Describe a worker; it isn't started."""
+        worker = Worker(name, self.config, self.folder)
+        self.workers.append(worker)
+        return worker
+
+    def start(self, *names: str) -> list[Worker]:
+        """Start workers and wait until each is ready."""
+        found = [self.worker(name) for name in names]
+        for worker in found:
+            worker.start()
+        for worker in found:
+            worker.wait_ready()
+        return found
+
+    @contextmanager
+    def load(self, *, seed: int, rate: int = 4000) -> Iterator[Driver]:
+        """Known input and somebody who watches the API, until the block ends."""
+        with (
+            Driver(self.bootstrap, self.topic, partitions=self.partitions, seed=seed, rate=rate) as driver,
+            Monitor(driver, self.workers, TABLES),
+        ):
+            yield driver
+            driver.stop()
+
+    def stop(self, workers: Sequence[Worker] | None = None) -> None:
+        """End workers as they promise to end."""
+        for worker in workers if workers is not None else self.workers:
+            if worker.running:
+                worker.terminate()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.close()
+
+
+def set_up(bootstrap: str, topic: str, partitions: int, folder: Path, archive: str) -> Scene:
+    config = folder / "recount.toml"
+    config.write_text(
+        CONFIG.format(app=unique("app"), folder=folder, bootstrap=bootstrap, topic=topic, archive=archive)
+    )
+    return Scene(topic, partitions, bootstrap, config, folder)

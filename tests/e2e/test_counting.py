@@ -1,0 +1,48 @@
+"""Without faults, and through clean stops."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.conftest import MakeScene
+from tests.e2e.scene import TABLES
+
+pytestmark = pytest.mark.e2e
+
+
+def test_one_worker_counts_and_archives_every_record(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    (worker,) = scene.start("w1")
+    with scene.load(seed=1) as driver:
+        driver.wait_sent(25_000)
+    expected = scene.verifier.check_live(worker)
+    assert expected.records == driver.total
+    wanted = {"on_time", "late", "expired", "unkeyed", "malformed"}
+    assert set(expected.tallies("page_views")) == wanted
+    assert set(expected.tallies("visits")) == wanted | {"duplicate", "filtered"}
+    assert min(min(expected.tallies(table).values()) for table in TABLES) > 10, "classes that hardly occur prove little"
+    scene.stop()
+    scene.verifier.check_stopped(expected, repeats=False)
+
+
+def test_sigterm_under_load_ends_in_time_and_the_next_start_reads_a_tail(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    (worker,) = scene.start("w1")
+    with scene.load(seed=3) as driver:
+        for count in (8_000, 16_000):
+            driver.wait_sent(count)
+            sent = sum(driver.attempted.values())
+            worker.terminate()
+            before = scene.verifier.committed()
+            assert sum(scene.verifier.ends().values()) > sum(state for state, _ in before.values()) > sent / 3
+            assert all(archive == state for state, archive in before.values()), "the archive is as far as the state"
+            worker.start()
+            worker.wait_ready()
+            restored = worker.entries("restored")
+            assert len(restored) == scene.partitions
+            assert all((entry["rows"], entry["cold"]) == (1, False) for entry in restored), restored
+        driver.wait_sent(22_000)
+    expected = scene.verifier.check_live(worker)
+    scene.stop()
+    # Nothing was folded, so nothing archived, twice.
+    scene.verifier.check_stopped(expected, repeats=False)

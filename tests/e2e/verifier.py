@@ -1,0 +1,289 @@
+"""The verifier: recounts the topic by the oracle, and compares every store with that.
+
+Reads as strangers do: a plain consumer, HTTP, the archive's files.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+import tomllib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from domain import rows
+from domain.certificate import Certificate
+from domain.progress import decode_follower, decode_state
+from domain.rows import Kind, Role, parse_key
+from sinks.archive.archive import Archive, ArchiveSettings
+from sinks.archive.reader import list_open, read_lines
+from sinks.archive.verify import verify_partition
+from tables.changelog import changelog_topic
+from tests import kafka
+from tests.e2e.workers import Worker
+from tests.kafka import Record, run_apart
+from tests.spec import oracle
+from tests.waiting import wait_for
+
+CLASSES = ("on_time", "late", "expired")
+RECOVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The log of every partition, and what every table must show of it."""
+
+    log: dict[int, list[Record]]
+    tables: dict[str, dict[int, dict[str, Any]]]
+
+    @property
+    def records(self) -> int:
+        return sum(map(len, self.log.values()))
+
+    def tallies(self, table: str) -> Counter[str]:
+        return sum((Counter(one["tallies"]) for one in self.tables[table].values()), Counter())
+
+
+class Verifier:
+    """Of one app that counts one topic."""
+
+    def __init__(self, config: Path, bootstrap: str) -> None:
+        self._config = tomllib.loads(config.read_text())
+        self._bootstrap = bootstrap
+        self._app: str = self._config["app"]["id"]
+        (self._topic_config,) = self._config["topics"]
+        self._topic: str = self._topic_config["name"]
+
+    def ends(self) -> dict[int, int]:
+        return run_apart(kafka.ends(self._bootstrap, self._topic))
+
+    def expect(self) -> Expected:
+        """Read the topic and recount it."""
+        log = run_apart(kafka.read_topic(self._bootstrap, self._topic, max_partition_fetch_bytes=8 << 20))
+        tables = {}
+        for table in self._config["tables"]:
+            tables[table["name"]] = {
+                partition: oracle.fold_partition(
+                    [
+                        {"offset": one.offset, "timestamp": one.timestamp, "key": one.key, "value": one.value}
+                        for one in records
+                    ],
+                    self._topic_config,
+                    table,
+                )
+                for partition, records in log.items()
+            }
+        return Expected(log, tables)
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def wait_caught_up(self, worker: Worker, *, archive: bool = True, deadline_s: float = 90) -> None:
+        """Until every partition is counted, committed and archived to the end of the topic."""
+        ends = self.ends()
+
+        def behind() -> str:
+            answer = worker.get("/api/v1/partitions")
+            if not answer["complete"]:
+                return f"missing {answer['missing_why']}"
+            found = {one["partition"]: one for one in answer["partitions"]}
+            late = {p: (found[p]["next_offset"], end) for p, end in ends.items() if found[p]["next_offset"] < end}
+            if archive:
+                late |= {
+                    p: (found[p]["archive_next_offset"], end)
+                    for p, end in ends.items()
+                    if found[p]["archive_next_offset"] < end
+                }
+            return f"behind at {late}" if late else ""
+
+        last = ""
+
+        def caught_up() -> bool:
+            nonlocal last
+            assert worker.running, f"{worker.name} ended:\n{worker.log()[-3000:]}"
+            last = behind()
+            return not last
+
+        try:
+            wait_for("the workers to catch up", caught_up, deadline_s)
+        except AssertionError as err:
+            raise AssertionError(f"{err}; {last}") from err
+
+    # -- the changelog -------------------------------------------------------------------------
+
+    def changelog(self) -> dict[int, dict[bytes, bytes]]:
+        """The last value of every row, per partition."""
+        found: dict[int, dict[bytes, bytes]] = {}
+        for partition, records in run_apart(
+            kafka.read_topic(self._bootstrap, changelog_topic(self._app, self._topic))
+        ).items():
+            state = found[partition] = {}
+            for one in records:
+                assert one.key is not None
+                state.pop(one.key, None)
+                if one.value is not None:
+                    state[one.key] = one.value
+        return found
+
+    def committed(self) -> dict[int, tuple[int, int | None]]:
+        """Per partition: how far the first table is committed, and the archive."""
+        table = self._config["tables"][0]["name"]
+        result = {}
+        for partition, state in self.changelog().items():
+            value, archive = state.get(rows.progress_key(Role.STATE, table)), state.get(rows.progress_key(Role.ARCHIVE))
+            result[partition] = (
+                decode_state(value).next_offset if value is not None else 0,
+                decode_follower(archive).next_offset if archive is not None else None,
+            )
+        return result
+
+    def check_changelog(self, expected: Expected) -> None:
+        ends = self.ends()
+        for partition, state in self.changelog().items():
+            for table, by_partition in expected.tables.items():
+                self._check_state(table, by_partition[partition], state, ends[partition])
+            if "archive" in self._config.get("sinks", {}):
+                archive = decode_follower(state[rows.progress_key(Role.ARCHIVE)])
+                assert archive.next_offset == ends[partition], "the archive's progress"
+
+    def _check_state(self, table: str, want: dict[str, Any], state: dict[bytes, bytes], end: int) -> None:
+        cells: dict[int, dict[bytes, list[int]]] = {}
+        certificates: dict[int, Any] = {}
+        for key, value in state.items():
+            parsed = parse_key(key)
+            assert parsed is not None
+            if parsed.table != table:
+                continue
+            if parsed.kind is Kind.CELL:
+                cell = rows.unpack_cell(value)
+                cells.setdefault(parsed.start_ms, {})[parsed.tail] = [cell.on_time, cell.late, cell.offset]
+            elif parsed.kind is Kind.CERTIFICATE:
+                certificates[parsed.start_ms] = plain(rows.unpack_certificate(value))
+        assert cells == {
+            start: {base64.b64decode(key): cell for key, cell in by_key.items()}
+            for start, by_key in want["cells"].items()
+        }, f"cells of {table}"
+        assert certificates == want["certificates"], f"certificates of {table}"
+        progress = decode_state(state[rows.progress_key(Role.STATE, table)])
+        assert progress.tallies == want["tallies"], f"tallies of {table}"
+        assert progress.stream_time == want["stream_time"], f"stream time of {table}"
+        assert progress.next_offset == end, f"position of {table}"
+
+    # -- HTTP ----------------------------------------------------------------------------------
+
+    def check_api(self, expected: Expected, worker: Worker) -> None:
+        """Every value that a worker shows, of all partitions."""
+        for table, by_partition in expected.tables.items():
+            tallies = worker.get(f"/api/v1/tallies?table={table}")["tables"][0]
+            assert tallies["complete"]
+            assert {one["partition"]: one["tallies"] for one in tallies["partitions"]} == {
+                partition: one["tallies"] for partition, one in by_partition.items()
+            }, f"tallies of {table}"
+            self._check_windows(table, list(by_partition.values()), worker)
+
+    def _check_windows(self, table: str, want: list[dict[str, Any]], worker: Worker) -> None:
+        starts = sorted({start for one in want for start in one["certificates"]})
+        if not starts:
+            assert worker.get(f"/api/v1/tables/{table}/windows")["windows"] == []
+            return
+        answer = worker.get(f"/api/v1/tables/{table}/windows?from={starts[0]}&to={starts[-1] + 1}")
+        assert answer["complete"]
+        shown = {one["start_ms"]: {kind: one[kind] for kind in CLASSES} for one in answer["windows"]}
+        assert shown == {
+            start: {kind: sum(certificate_of(one, start)[kind]["count"] for one in want) for kind in CLASSES}
+            for start in starts
+        }, f"windows of {table}"
+        for start in starts:
+            cells: Counter[tuple[bytes, int]] = Counter()
+            for one in want:
+                for key, (on_time, late, _) in one["cells"].get(start, {}).items():
+                    cells[base64.b64decode(key), 0] += on_time
+                    cells[base64.b64decode(key), 1] += late
+            detail = worker.get(f"/api/v1/tables/{table}/windows/{start}?top=1000")
+            assert detail["complete"]
+            assert detail["top_exact"]
+            top: dict[tuple[bytes, int], int] = {}
+            for one in detail["top"]:
+                key = one["key"].encode() if "key" in one else base64.b64decode(one["key_base64"])
+                top[key, 0], top[key, 1] = one["on_time"], one["late"]
+            assert len(top) < 2000, "more keys than one answer shows: compare fewer"
+            assert top == dict(cells), f"keys of {table} in window {start}"
+
+    # -- the archive ---------------------------------------------------------------------------
+
+    def check_archive(self, expected: Expected, *, repeats: bool = True) -> None:
+        """Every record's id and bytes; the ledger covers all of it. Workers must have ended.
+
+        `repeats`: lines of one id may stand there twice, with the same bytes.
+        """
+        url = self._config["sinks"]["archive"]["url"]
+        archive = Archive(ArchiveSettings(url), lambda: int(time.time() * 1000))
+        try:
+            for partition in expected.log:
+
+                def recovered(partition: int = partition) -> bool:
+                    done = archive.recover(self._topic, partition)
+                    assert not done.conflicts, f"conflicts: {done.conflicts}"
+                    return not (done.waiting or done.taken)
+
+                wait_for(f"recovery of partition {partition}", recovered, RECOVERY_S)
+            assert not list(list_open(archive.fs, archive.root, self._topic)), "files left open after recovery"
+            found: dict[str, tuple[int, bytes | None, bytes | None]] = {}
+            lines = 0
+            for line in read_lines(archive.fs, archive.root, self._topic):
+                content = (line.timestamp, line.key, line.value)
+                assert found.setdefault(line.id, content) == content, f"{line.id} with two contents"
+                lines += 1
+            want = {
+                f"{self._topic}-{partition}-{one.offset}": (one.timestamp, one.key, one.value)
+                for partition, records in expected.log.items()
+                for one in records
+            }
+            missing, more = want.keys() - found.keys(), found.keys() - want.keys()
+            assert not missing, f"{len(missing)} records are not archived, such as {sorted(missing)[:3]}"
+            assert not more, f"{len(more)} lines of no record, such as {sorted(more)[:3]}"
+            assert found == want, "bytes differ"
+            assert repeats or lines == len(want), f"{lines} lines for {len(want)} records"
+            for partition, end in self.ends().items():
+                proof = verify_partition(archive.fs, archive.root, self._topic, partition)
+                assert not proof.problems, f"partition {partition}: {proof.problems}"
+                assert (proof.start, proof.next_offset) == (0, end), f"coverage of partition {partition}"
+        finally:
+            archive.close(5.0)
+
+    # -- all of it -----------------------------------------------------------------------------
+
+    def check_group_offsets(self) -> None:
+        offsets = run_apart(kafka.group_offsets(self._bootstrap, self._app))
+        wanted = {(self._topic, partition): end for partition, end in self.ends().items()}
+        assert offsets == wanted, "group offsets, for lag tools"
+
+    def check_live(self, worker: Worker, *, archive: bool = True) -> Expected:
+        """Once the driver has stopped: wait for the end, then compare changelog and API."""
+        self.wait_caught_up(worker, archive=archive)
+        expected = self.expect()
+        self.check_changelog(expected)
+        self.check_api(expected, worker)
+        return expected
+
+    def check_stopped(self, expected: Expected, *, repeats: bool = True) -> None:
+        """Once the workers have stopped: archive and group offsets."""
+        self.check_archive(expected, repeats=repeats)
+        self.check_group_offsets()
+
+
+def plain(one: Certificate) -> dict[str, Any]:
+    """A certificate as the oracle writes it."""
+    return {
+        "offset": one.offset,
+        **{
+            kind: {"count": c.count, "digest": c.digest, "first": c.first, "last": c.last}
+            for kind, c in zip(CLASSES, (one.on_time, one.late, one.expired), strict=True)
+        },
+    }
+
+
+def certificate_of(one: dict[str, Any], start: int) -> dict[str, Any]:
+    found: dict[str, Any] = one["certificates"].get(start) or oracle.blank_certificate()
+    return found
