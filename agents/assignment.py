@@ -28,7 +28,7 @@ from tables.rocksdb import RocksSettings
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-GROUP_COMMIT_S = 5.0
+TEND_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,8 @@ class Assignment:
         decision = partition.decide(batch)
         if decision is Step.STALE:
             self._listener.stale(place)
+            if batch.end > partition.next_offset:  # what it holds beyond would be missing
+                await self._source.seek(place, partition.next_offset)
             return
         if decision is Step.HOLE:
             await self._seek_back(place, owned, batch.start)
@@ -230,6 +232,20 @@ class Assignment:
         owned.hole_at = start
         log.info("hole: seeking back", partition=str(place), expected=partition.next_offset, got=start)
         await self._source.seek(place, partition.next_offset)
+
+    async def _heal_stalls(self, before: dict[Place, int]) -> dict[Place, int]:
+        """A thrown-away fetch at a log's end has no next batch to show the hole: look at the position.
+
+        `before` is where each partition was a while ago; returns where it is now.
+        """
+        now = self.positions()
+        for place, next_offset in now.items():
+            reading = self._source.reading(place)
+            if before.get(place) == next_offset and reading is not None and reading > next_offset:
+                self._listener.hole(place)
+                log.info("stalled: seeking back", partition=str(place), expected=next_offset, reading=reading)
+                await self._source.seek(place, next_offset)
+        return now
 
     # -- what the parts report -----------------------------------------------------------------
 
@@ -286,10 +302,15 @@ class Assignment:
 
     # -- tasks ---------------------------------------------------------------------------------
 
-    async def commit_group_offsets_forever(self) -> None:
-        """Tell lag tools where we are, at leisure."""
+    async def tend_forever(self) -> None:
+        """At leisure: heal stalls, tell lag tools where we are."""
+        positions: dict[Place, int] = {}
         while True:
-            await asyncio.sleep(GROUP_COMMIT_S)
+            await asyncio.sleep(TEND_S)
+            try:
+                positions = await self._heal_stalls(positions)
+            except RetriableError as err:
+                log.warning("stalled partitions not looked at", reason=str(err))
             await self._commit_group_offsets()
 
     async def _commit_group_offsets(self) -> None:

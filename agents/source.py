@@ -46,6 +46,9 @@ class Source(Protocol):
 
     async def seek(self, place: Place, offset: int) -> None: ...
 
+    def reading(self, place: Place) -> int | None:
+        """The position the next fetch starts at; None while there is none."""
+
     def pause(self, place: Place) -> None: ...
 
     def resume(self, place: Place) -> None: ...

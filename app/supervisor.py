@@ -78,7 +78,7 @@ async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> BaseExcep
 
 async def _start(worker: Worker, life: _Life) -> list[asyncio.Task[None]]:
     await worker.source.start()
-    running = [_until_crash(worker, life), worker.assignment.commit_group_offsets_forever()]
+    running = [_until_crash(worker, life), worker.assignment.tend_forever()]
     return [asyncio.create_task(_watched(one, life)) for one in running]
 
 

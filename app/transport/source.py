@@ -115,6 +115,14 @@ class KafkaSource:
         if TP(*place) in consumer.assignment():
             await self._bounded(consumer.seek_wait({TP(*place): offset}))
 
+    def reading(self, place: Place) -> int | None:
+        subscription = self._running.consumer._thread._ensure_consumer()._subscription.subscription
+        if subscription is None or subscription.assignment is None:
+            return None
+        state = subscription.assignment.state_value(TopicPartition(*place))
+        position: int | None = None if state is None else state._position
+        return position
+
     def pause(self, place: Place) -> None:
         self._running.consumer.pause_partitions({TP(*place)})
 

@@ -73,9 +73,9 @@ class Scene:
     def verifier(self) -> Verifier:
         return Verifier(self.config, self.bootstrap)
 
-    def worker(self, name: str) -> Worker:
+    def worker(self, name: str, module: str = "app") -> Worker:
         """Describe a worker; it isn't started."""
-        worker = Worker(name, self.config, self.folder)
+        worker = Worker(name, self.config, self.folder, module)
         self.workers.append(worker)
         return worker
 

@@ -46,3 +46,16 @@ def test_sigterm_under_load_ends_in_time_and_the_next_start_reads_a_tail(make_sc
     scene.stop()
     # Nothing was folded, so nothing archived, twice.
     scene.verifier.check_stopped(expected, repeats=False)
+
+
+def test_fetches_thrown_away_are_read_again_also_the_last_one(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    worker = scene.worker("w1", "tests.e2e.lossy_app")
+    worker.start()
+    worker.wait_ready()
+    with scene.load(seed=5) as driver:
+        driver.wait_sent(12_000)
+    expected = scene.verifier.check_live(worker)
+    assert worker.metric("recount_holes_total") > 10, "too few fetches were lost to prove anything"
+    scene.stop()
+    scene.verifier.check_stopped(expected, repeats=False)

@@ -30,8 +30,9 @@ def get(url: str, path: str, timeout_s: float = 10.0) -> Any:
 class Worker:
     """One instance. Its log goes on over restarts; `entries` shows that of the last start."""
 
-    def __init__(self, name: str, config: Path, folder: Path) -> None:
+    def __init__(self, name: str, config: Path, folder: Path, module: str = "app") -> None:
         self.name = name
+        self._module = module
         self._config = config
         self.log_path = folder / f"{name}.log"
         self._log_start = 0
@@ -49,7 +50,7 @@ class Worker:
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "app", "worker", "--config", str(self._config), *arguments],
+                [sys.executable, "-m", self._module, "worker", "--config", str(self._config), *arguments],
                 cwd=ROOT,
                 env=env,
                 stdin=subprocess.DEVNULL,
