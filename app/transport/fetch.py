@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, FetchResult
-from aiokafka.errors import ConsumerStoppedError, CorruptRecordException, NoOffsetForPartitionError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    CorruptRecordException,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 
 from domain.record import Batch, Int64s
 
@@ -103,8 +108,7 @@ def drain(consumer: AIOKafkaConsumer, wanted: Collection[Any]) -> list[Batch]:
                 break  # the error comes with the next call
             del fetcher._records[place]
             fetcher._notify(fetcher._wait_consume_future)
-            # Met between the assignment and our seek, by a partition the group has no offset for.
-            if not isinstance(result._error, NoOffsetForPartitionError):
+            if not _met_before_our_seek(consumer, place, result._error):
                 result.check_raise()
             continue
         if result.check_assignment(place) and result._partition_records is not None:
@@ -115,6 +119,16 @@ def drain(consumer: AIOKafkaConsumer, wanted: Collection[Any]) -> list[Batch]:
         del fetcher._records[place]
         fetcher._notify(fetcher._wait_consume_future)
     return batches
+
+
+def _met_before_our_seek(consumer: AIOKafkaConsumer, place: Any, error: Exception) -> bool:
+    """Whether an error is of the time between the assignment and our seek, and says nothing any more."""
+    if isinstance(error, NoOffsetForPartitionError):
+        return True
+    if isinstance(error, OffsetOutOfRangeError):
+        state = consumer._subscription.subscription.assignment.state_value(place)
+        return state is None or error.args[0].get(place) != state._position
+    return False
 
 
 async def fetch(consumer: AIOKafkaConsumer, wanted: Iterable[Any], timeout_s: float) -> list[Batch]:

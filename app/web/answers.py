@@ -101,7 +101,7 @@ class KeyCount(Struct, kw_only=True):
 
 
 class WindowDetail(Coverage, kw_only=True):
-    """A window with its largest keys by `count`, ties by key.
+    """A window with its largest keys by `count`; among keys tied with the last one, any may be listed.
 
     `top_exact: false`: a key that isn't listed may have up to `top_unseen_max`; listed counts are exact.
     """

@@ -26,5 +26,5 @@ class _Thief:
 
 
 if __name__ == "__main__":
-    consumer.fetch = _Thief().fetch  # type: ignore[attr-defined]
+    consumer.fetch = _Thief().fetch  # type: ignore[assignment,attr-defined]
     cli.main()
