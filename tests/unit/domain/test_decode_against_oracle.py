@@ -237,6 +237,31 @@ def test_an_object_on_the_way_is_told_from_anything_else() -> None:
     assert by_decoder([*values, b"odd", b'{"k":"\\ud800"}'])[:-2] == by_decoder(values)
 
 
+EDGE_TIMES: list[Any] = [
+    *(253_402_300_799, 253_402_300_800, 253_402_300_799.999, 253_402_300_799.9999, -0.0, -0.0001, 0.0009, 1e22),
+    *(
+        253_402_300_799_999,
+        253_402_300_800_000,
+        2**53,
+        2**53 + 1,
+        2**62,
+        2**63,
+        -(2**63),
+        2**64,
+        10**400,
+        -(10**400),
+    ),
+    *("", "now", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00+14:00"),
+    *("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "9999-12-31T23:59:59.999999+00:00"),
+    *(
+        "1969-12-31T23:59:59.999999Z",
+        "1970-01-01T00:00:00.000999Z",
+        "2026-02-30T00:00:00Z",
+        "\ud800",
+        "2026-01-01T00:00Z\x00",
+    ),
+    *("2026-01-01T00:00:60Z", "２０２６-01-01T00:00:00Z", " 2026-01-01T00:00:00Z", "20260101T000000,5Z"),
+]
 TIMES_IN_JSON = st.one_of(
     st.none(),
     st.booleans(),
@@ -244,52 +269,42 @@ TIMES_IN_JSON = st.one_of(
     st.integers(-10, 254_000_000_000_000),
     st.floats(-1e300, 1e300),  # of more the oracle can't make ms; see the test of a time too big
     st.floats(-1, 254_000_000_000),
-    st.sampled_from(
-        [
-            *(253_402_300_799, 253_402_300_800, 253_402_300_799.999, 253_402_300_799.9999, -0.0, -0.0001, 0.0009, 1e22),
-            *(
-                253_402_300_799_999,
-                253_402_300_800_000,
-                2**53,
-                2**53 + 1,
-                2**62,
-                2**63,
-                -(2**63),
-                2**64,
-                10**400,
-                -(10**400),
-            ),
-            *("", "now", "2026-01-01", "2026-01-01T00:00:00", "2026-01-01T00:00:00Z", "2026-01-01T00:00:00+14:00"),
-            *("0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "9999-12-31T23:59:59.999999+00:00"),
-            *(
-                "1969-12-31T23:59:59.999999Z",
-                "1970-01-01T00:00:00.000999Z",
-                "2026-02-30T00:00:00Z",
-                "\ud800",
-                "2026-01-01T00:00Z\x00",
-            ),
-            *("2026-01-01T00:00:60Z", "２０２６-01-01T00:00:00Z", " 2026-01-01T00:00:00Z", "20260101T000000,5Z"),
-        ]
-    ),
+    st.sampled_from(EDGE_TIMES),
     st.integers(0, 10**9).map(lambda n: random_iso(Random(n), n * 1000)),
 )
 
 
-@settings(max_examples=400, deadline=None)
-@given(
-    st.lists(TIMES_IN_JSON, max_size=6), st.sampled_from([TimeFormat.EPOCH_MS, TimeFormat.EPOCH_S, TimeFormat.ISO8601])
-)
-def test_times_are_read_as_the_oracle_reads_them(column: list[Any], time_format: TimeFormat) -> None:
-    def one(raw: Any) -> int | None:
-        try:
-            when: int = oracle.event_time_ms({"t": raw}, {"format": time_format.value, "field": "t"}, 0)
-        except oracle.Malformed:
-            return None
-        return when if oracle.TIME_MIN <= when < oracle.TIME_MAX else None
+FIELD_FORMATS = [TimeFormat.EPOCH_MS, TimeFormat.EPOCH_S, TimeFormat.ISO8601]
 
+
+def time_by_oracle(raw: Any, time_format: TimeFormat) -> int | None:
+    try:
+        when: int = oracle.event_time_ms({"t": raw}, {"format": time_format.value, "field": "t"}, 0)
+    except oracle.Malformed:
+        return None
+    return when if oracle.TIME_MIN <= when < oracle.TIME_MAX else None
+
+
+def times_read(column: list[Any], time_format: TimeFormat) -> list[int | None]:
     got = read_times(column, time_format).tolist()
-    in_range = [when if oracle.TIME_MIN <= when < oracle.TIME_MAX else None for when in got]
-    assert in_range == [one(raw) for raw in column]
+    return [when if oracle.TIME_MIN <= when < oracle.TIME_MAX else None for when in got]
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(TIMES_IN_JSON, max_size=6), st.sampled_from(FIELD_FORMATS))
+def test_times_are_read_as_the_oracle_reads_them(column: list[Any], time_format: TimeFormat) -> None:
+    assert times_read(column, time_format) == [time_by_oracle(raw, time_format) for raw in column]
+
+
+@pytest.mark.parametrize("time_format", FIELD_FORMATS)
+def test_every_odd_time_is_read_as_the_oracle_reads_it_alone_and_among_others(time_format: TimeFormat) -> None:
+    column = [*EDGE_TIMES, None, True, False, 0, 1, -1, 1.5, [], {}]
+    wanted = [time_by_oracle(raw, time_format) for raw in column]
+    assert sum(when is not None for when in wanted) > 3
+    assert times_read(column, time_format) == wanted
+    for raw, want in zip(column, wanted, strict=True):
+        assert times_read([raw], time_format) == [want]
+        assert times_read([raw, 1.0, 1, "2026-01-01T00:00:00Z"], time_format)[0] == want
 
 
 @pytest.mark.parametrize("time_format", list(TimeFormat))
