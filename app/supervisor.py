@@ -16,6 +16,7 @@ from agents.source import Place
 from app.config import AcceptedGap, Config
 from app.factory import Worker, build_worker
 from domain.errors import RecountError
+from domain.spec import INT_DIGITS_MAX
 
 log = structlog.get_logger(__name__)
 
@@ -42,6 +43,7 @@ class _Life:
 def run_worker(config: Config, *, accept_gaps: Sequence[AcceptedGap] = ()) -> int:
     """Run until SIGTERM or SIGINT (0), or until it can't go on: then the error that says why is raised."""
     gaps = {Place(gap.topic, gap.partition): (gap.first, gap.last) for gap in accept_gaps}
+    sys.set_int_max_str_digits(INT_DIGITS_MAX)  # the environment must not decide what is malformed
     error = asyncio.run(_main(config, gaps))
     if error is None:
         return 0
