@@ -13,7 +13,7 @@ from app.check_probes import Finding, Mark, probe_archive, probe_data_dir, probe
 from app.check_topics import probe_kafka
 from app.cli_errors import ExitCode
 from app.config import Config, Duration, inactive_settings, to_specs
-from app.kafka_admin import quiet_client_log
+from app.transport.admin import quiet_client_log
 from domain.spec import TableSpec, TopicSpec, WhereRule, fingerprint
 
 MARKS = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.check_probes import DEADLINE_S, Finding, Mark
 from app.config import Config, changelog_topic
-from app.kafka_admin import (
+from app.transport.admin import (
     TopicInfo,
     admin_client,
     alter_topic_command,

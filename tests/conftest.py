@@ -20,7 +20,8 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(lab: Lab) -> str:
-    return lab.kafka().bootstrap_servers
+    # A broker paused by one test must not be fenced when the next one asks it.
+    return lab.kafka(config={"broker.session.timeout.ms": "60000"}).bootstrap_servers
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from app.demo.recount import require_oracle
 from app.demo.result import Result, failure_json
 from app.demo.screen import Screen
 from app.demo.settings import TABLE, Setting
-from app.kafka_admin import quiet_client_log
+from app.transport.admin import quiet_client_log
 from domain.errors import RecountError
 from lab import Lab, LabError
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 
 from app.demo.errors import DemoError
 from app.demo.events import Column, Stream
-from app.kafka_admin import admin_client
+from app.transport.admin import admin_client
 
 DEADLINE_S = 30.0
 BATCH_BYTES = 256 << 10

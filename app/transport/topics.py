@@ -10,7 +10,7 @@ import structlog
 from aiokafka.admin import NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
-from app.kafka_admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
+from app.transport.admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
 from domain.errors import DependencyError, RefusedError
 from tables.changelog import changelog_topic
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from app.kafka_admin import topic_settings, topics_of
+from app.transport.admin import topic_settings, topics_of
 from app.transport.topics import ChangelogWish, prepare_topics
 from domain.errors import DependencyError, RefusedError
 from tables.changelog import changelog_topic

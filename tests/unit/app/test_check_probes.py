@@ -11,7 +11,7 @@ from app import check_probes
 from app.check_probes import Finding, Mark, in_thread, probe_archive, probe_data_dir, probe_secrets
 from app.check_topics import Cluster, judge
 from app.config import MINIMAL
-from app.kafka_admin import TopicInfo
+from app.transport.admin import TopicInfo
 from domain.errors import SinkUnavailableError
 from tests.unit.app.configs import load, patched
 

@@ -16,6 +16,9 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from domain.errors import DependencyError
 
 
+POLL_S = 0.1
+
+
 @dataclass(frozen=True, slots=True)
 class TopicInfo:
     name: str
@@ -32,6 +35,7 @@ async def admin_client(bootstrap_servers: str, deadline_s: float, setting: str) 
     try:
         async with asyncio.timeout(deadline_s):
             await admin.start()
+            await _settled(admin)
             yield admin
     except TimeoutError as err:
         raise DependencyError(server, f"no answer within {deadline_s:g} s", fix) from err
@@ -40,6 +44,14 @@ async def admin_client(bootstrap_servers: str, deadline_s: float, setting: str) 
         raise DependencyError(server, reason, fix) from err
     finally:
         await admin.close()
+
+
+async def _settled(admin: Any) -> None:
+    """Wait for metadata with a broker and a controller: while they change, the client asks nobody and fails."""
+    client = admin._client
+    while client.cluster.controller is None or not client.cluster.brokers():
+        await client.force_metadata_update()
+        await asyncio.sleep(POLL_S)
 
 
 async def topics_of(admin: Any) -> dict[str, TopicInfo]:
