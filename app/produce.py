@@ -20,8 +20,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.text import Text
 
 from app.cli_errors import ExitCode
-from app.transport.admin import admin_client, create_topic_command, quiet_client_log, topic_settings, topics_of
 from app.produce_send import Failure, Pace, Sender, Sent, stop
+from app.transport.admin import admin_client, create_topic_command, quiet_client_log, topic_settings, topics_of
 from domain.errors import ConfigError, DependencyError
 
 CHUNK_BYTES = 1 << 20

@@ -15,7 +15,6 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from domain.errors import DependencyError
 
-
 POLL_S = 0.1
 
 
