@@ -80,6 +80,17 @@ async def create_topic(bootstrap: str, name: str, partitions: int, configs: Mapp
         await wait_until(f"the broker to list {name}", listed)
 
 
+async def delete_topic(bootstrap: str, name: str) -> None:
+    """Delete a topic; returns when the brokers no longer list it."""
+    async with admin(bootstrap) as client:
+        await client.delete_topics([name])
+
+        async def gone() -> bool:
+            return name not in await client.list_topics()
+
+        await wait_until(f"topic {name} to be gone", gone)
+
+
 async def delete_records(bootstrap: str, topic: str, before: Mapping[int, int]) -> None:
     """Move the start of a log, as retention does."""
     async with admin(bootstrap) as client:

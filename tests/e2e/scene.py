@@ -62,6 +62,7 @@ sync_interval = "1s"
 
 @dataclass
 class Scene:
+    app: str
     topic: str
     partitions: int
     bootstrap: str
@@ -111,7 +112,6 @@ class Scene:
 
 def set_up(bootstrap: str, topic: str, partitions: int, folder: Path, archive: str) -> Scene:
     config = folder / "recount.toml"
-    config.write_text(
-        CONFIG.format(app=unique("app"), folder=folder, bootstrap=bootstrap, topic=topic, archive=archive)
-    )
-    return Scene(topic, partitions, bootstrap, config, folder)
+    app = unique("app")
+    config.write_text(CONFIG.format(app=app, folder=folder, bootstrap=bootstrap, topic=topic, archive=archive))
+    return Scene(app, topic, partitions, bootstrap, config, folder)
