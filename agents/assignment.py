@@ -343,7 +343,8 @@ class _ArchiveListener:
         assignment, place = self._assignment, self._place
         partition = assignment.partitions().get(place)
         if partition is not None:
-            partition.archive_durable = done.next_offset
+            # Also the last word of an assignment before, if we own the partition again: durable is durable.
+            partition.archive_durable = max(partition.archive_durable, done.next_offset)
         assignment._listener.archived(place, done)  # noqa: SLF001 - one room
 
     def failed(self, error: RetriableError) -> None:

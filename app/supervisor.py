@@ -8,11 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import structlog
 
 from agents.source import Place
+from app.cli_errors import ExitCode, exit_code, print_error
 from app.config import AcceptedGap, Config
 from app.factory import Worker, build_worker
 from domain.errors import RecountError
@@ -22,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 CLOSE_BUDGET_S = 6.0  # last checkpoint and hsync; SIGTERM ends in 10 s
 STOP_BUDGET_S = 2.0  # leaving the group
+ALL_BUDGET_S = 9.0
 
 
 class _Life:
@@ -41,41 +43,56 @@ class _Life:
 
 
 def run_worker(config: Config, *, accept_gaps: Sequence[AcceptedGap] = ()) -> int:
-    """Run until SIGTERM or SIGINT (0), or until it can't go on: then the error that says why is raised."""
+    """Run until SIGTERM or SIGINT, or until it can't go on. Ends the process itself: the exit code says why."""
     gaps = {Place(gap.topic, gap.partition): (gap.first, gap.last) for gap in accept_gaps}
     sys.set_int_max_str_digits(INT_DIGITS_MAX)  # the environment must not decide what is malformed
-    error = asyncio.run(_main(config, gaps))
-    if error is None:
-        return 0
-    # A thread of a hung client must not keep a stopped worker in its group.
-    if isinstance(error, RecountError):
-        raise error
-    log.error("the worker crashed", exc_info=error)
-    sys.stderr.flush()
-    os._exit(70)
+    return asyncio.run(_main(config, gaps))
 
 
-async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> BaseException | None:
+async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> NoReturn:
     life = _Life()
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, life.stop)
+    try:
+        await _live(config, gaps, life)
+    except Exception as err:  # noqa: BLE001 - it is what the process ends with
+        life.crash(err)
+    _leave(life.reason)
+
+
+async def _live(config: Config, gaps: dict[Place, tuple[int, int]], life: _Life) -> None:
     building = asyncio.create_task(build_worker(config, gaps, life.crash))
     stopping = asyncio.create_task(life.over.wait())
     await asyncio.wait([building, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not building.done():
         building.cancel()
-        await asyncio.wait([building])
-        return life.reason
+        await asyncio.wait([building], timeout=STOP_BUDGET_S)
+        return
     worker = building.result()
     tasks = await _start(worker, life)
     gc.freeze()  # what is loaded by now stays: the collector need not walk it for every batch
     log.info("worker up", app=config.app.id, instance=config.app.instance, web=worker.web.url)
     await stopping
     log.info("worker stopping", reason="asked to" if life.reason is None else repr(life.reason))
-    await _stop(worker, tasks)
+    await _within("stopping", ALL_BUDGET_S, _stop(worker, tasks))
     log.info("worker stopped")
-    return life.reason
+
+
+def _leave(error: BaseException | None) -> NoReturn:
+    """End the process here: a thread stuck in a dead server's client must not hold up the exit."""
+    code = ExitCode.OK
+    if isinstance(error, RecountError):
+        code = exit_code(error)
+    elif error is not None:
+        code = ExitCode.BUG
+    if error is not None and code is ExitCode.BUG:
+        log.error("the worker crashed", exc_info=error)
+    elif isinstance(error, RecountError):
+        print_error(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 async def _start(worker: Worker, life: _Life) -> list[asyncio.Task[None]]:
