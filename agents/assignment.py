@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -18,7 +20,7 @@ from agents.follower import FollowerSettings, LogFollower, Synced
 from agents.opening import Archives, Opened, Opening, to_the_end
 from agents.partition import Partition, gap
 from agents.source import Place, Source
-from domain.errors import FencedError, RecountError, RetriableError, TaintedError
+from domain.errors import DependencyError, FencedError, RecountError, RetriableError, TaintedError
 from domain.position import Step
 from domain.record import Batch
 from domain.spec import TableSpec, TopicSpec
@@ -81,12 +83,14 @@ class Assignment:
         self._background: set[asyncio.Task[None]] = set()
         self._group_offsets: dict[Place, int] = {}
         self._closed = False
+        self._epoch = 0  # counts revokes: a restore that outlasts one is not ours any more
+        self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
 
     # -- what we own ---------------------------------------------------------------------------
 
     def partitions(self) -> dict[Place, Partition]:
-        """Restored partitions; one that is still restoring isn't among them."""
-        return {place: owned.partition for place, owned in self._owned.items()}
+        """Restored partitions; one that is still restoring isn't among them. May be called from any thread."""
+        return {place: owned.partition for place, owned in tuple(self._owned.items())}
 
     def positions(self) -> dict[Place, int]:
         """Where reading must go on."""
@@ -115,13 +119,18 @@ class Assignment:
 
     async def _take_over(self, place: Place) -> None:
         """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker."""
+        epoch = self._epoch
         async with self._lock(place):
             try:
-                while place not in self._owned:
+                while place not in self._owned and self._epoch == epoch:
                     self._listener.restoring(place)
                     try:
-                        self._own(place, await self._opening.open(place))
-                    except (RetriableError, OSError) as err:
+                        opened = await self._opening.open(place)
+                        if self._epoch == epoch:
+                            self._own(place, opened)
+                        else:  # revoked meanwhile; the cancel comes with the next assignment only
+                            await to_the_end(opened.close())
+                    except (RetriableError, DependencyError, OSError) as err:
                         log.warning("partition not taken over yet", partition=str(place), reason=str(err))
                         await asyncio.sleep(RETRY_S)
             finally:
@@ -149,7 +158,7 @@ class Assignment:
             )
             follower.start()
             assert follower.task is not None
-            self._watch(follower.task)
+            follower.task.add_done_callback(partial(self._follower_ended, partition))
         self._watch(checkpointer.start())
         self._owned[place] = Owned(opened, partition, checkpointer, follower)
         self._listener.owned(place)
@@ -159,6 +168,7 @@ class Assignment:
     async def revoke(self, budget_s: float | None = None) -> None:
         """Give everything up: a last checkpoint where it fits into the budget, else dropped as it is."""
         budget = self._settings.revoke_budget_s if budget_s is None else budget_s
+        self._epoch += 1
         owned, self._owned = self._owned, {}
         for task in list(self._background):
             task.cancel()
@@ -185,11 +195,11 @@ class Assignment:
         if owned.follower is not None:
             owned.follower.abort()
         await to_the_end(self._close_opened(place, owned))
-        self._listener.dropped(place)
 
     async def _close_opened(self, place: Place, owned: Owned) -> None:
         async with self._lock(place):
             await owned.opened.close()
+            self._listener.dropped(place)  # before the next restore is told
 
     async def close(self, budget_s: float) -> None:
         """The last revoke: nothing is folded after it."""
@@ -270,12 +280,22 @@ class Assignment:
             log.warning("commit outcome unknown: restoring", partition=str(place), reason=str(error))
             self._spawn(self._again(place, dropping))
 
+    def _follower_ended(self, partition: Partition, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, FencedError):
+            # Its open files were taken for a dead owner's. Nothing is lost: begin again under a new attempt.
+            self._failed(partition, TaintedError(f"archive of {partition.name}: {error}"))
+        else:
+            self._crash(error)
+
     async def _again(self, place: Place, dropping: asyncio.Task[None]) -> None:
         self._source.pause(place)
         await asyncio.shield(dropping)
         await self._take_over(place)
-        await self._source.seek(place, self._owned[place].partition.next_offset)
-        self._source.resume(place)
+        if place in self._owned:
+            await self._source.seek(place, self._owned[place].partition.next_offset)
+            self._source.resume(place)
 
     async def _after_fence(self, place: Place) -> None:
         """Wait for the rebalance that explains it; `revoke` cancels this. None comes: we must not go on."""
@@ -287,7 +307,9 @@ class Assignment:
         assert self._archives is not None
         while True:
             try:
-                if await asyncio.to_thread(self._archives.recover, place.topic, place.partition):
+                # Not on the loop's own threads: it may hang with HDFS, and checkpoints need those.
+                work = partial(self._archives.recover, place.topic, place.partition)
+                if await asyncio.get_running_loop().run_in_executor(self._recoverers, work):
                     return
             except RetriableError as err:
                 self._listener.sink_failed(place, err)

@@ -44,6 +44,7 @@ class Checkpointer:
         self._failed = failed
         self._nudge = asyncio.Event()
         self._stopping = False
+        self._half_done = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
@@ -76,7 +77,13 @@ class Checkpointer:
             await self.commit(cut)
 
     async def commit(self, checkpoint: Checkpoint) -> None:
-        """1. One transaction: the commit point. 2. The store, with the changelog position. 3. Publish."""
+        """1. One transaction: the commit point. 2. The store, with the changelog position. 3. Publish.
+
+        After one that did not get to its end none is tried: its dirty sets are gone from memory.
+        """
+        if self._half_done:
+            raise TaintedError(f"{self._partition.name}: the checkpoint before did not end")
+        self._half_done = True
         partition = self._partition
         began = time.monotonic()
         rows = await asyncio.to_thread(checkpoint.rows, partition.store)
@@ -84,6 +91,7 @@ class Checkpointer:
         position = Position(checkpoint.tables[0].progress.state_id, last)
         await asyncio.to_thread(partition.store.commit, rows, position)
         partition.committed(checkpoint)
+        self._half_done = False
         self._done(partition, Committed(len(rows), time.monotonic() - began))
 
     async def close(self) -> None:

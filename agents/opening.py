@@ -229,13 +229,15 @@ async def _close(writer: ChangelogWriter, store: RocksStore | None) -> None:
 
 
 async def _commit_first(partition: Partition, writer: ChangelogWriter, store: RocksStore) -> None:
-    keys = [progress_key(Role.STATE, table.spec.name) for table in partition.tables]
-    if None not in store.get_many(keys) and (partition.archive is None or store.get(progress_key(Role.ARCHIVE))):
-        return
+    """Commit the progress rows that don't exist yet, and only those: others may have rows ahead of them."""
     checkpoint: Checkpoint = partition.first_cut()
-    rows = checkpoint.rows(store)
+    rows = [row for row in checkpoint.rows(store) if store.get(row[0]) is None]
+    if not rows:
+        return
     last = await writer.commit(rows)
-    await asyncio.to_thread(store.commit, rows, Position(checkpoint.tables[0].progress.state_id, last))
+    position = None if any(table.ahead for table in partition.tables) else last
+    state_id = checkpoint.tables[0].progress.state_id
+    await asyncio.to_thread(store.commit, rows, None if position is None else Position(state_id, position))
 
 
 def _skip(tables: list[TableFold], archive: FollowerProgress | None, cut: Cut) -> None:

@@ -93,6 +93,7 @@ class Partition:
         self.checkpoints = 0
         self._decoder = Decoder(topic, [table.spec for table in tables])
         self._last_batch: Batch | None = None
+        self._half_folded = False
 
     @property
     def name(self) -> str:
@@ -108,7 +109,8 @@ class Partition:
         return step(batch.start, self.next_offset)
 
     def fold(self, batch: Batch) -> TimedBatch:
-        """Fold a batch that continues the chain into every table."""
+        """Fold a batch that continues the chain into every table. If it raises, nothing may be cut any more."""
+        self._half_folded = True
         decoded = self._decoder.decode(batch)
         for table in self.tables:
             known = partial(known_ids, self.store, table.spec.name, table.in_flight)
@@ -118,6 +120,7 @@ class Partition:
         self.next_offset = batch.end
         if len(batch):
             self._last_batch = batch
+        self._half_folded = False
         return decoded.timed()
 
     def dirty_cells(self) -> int:
@@ -125,7 +128,7 @@ class Partition:
 
     def cut(self) -> Checkpoint | None:
         """Swap the dirty sets out, with all progress as of now. None when nothing moved or nothing may be committed."""
-        if not self.ready:
+        if not self.ready or self._half_folded:
             return None
         archive = self._archive_progress()
         moved = [t for t in self.tables if t.standing.next_offset != t.committed.next_offset or t.dirty]

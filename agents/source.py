@@ -27,7 +27,7 @@ class SourceRecord(NamedTuple):
 class Source(Protocol):
     """Questions about source logs, and the reading position.
 
-    Raises `DependencyError` when Kafka doesn't answer.
+    Raises `SinkUnavailableError` (ask again) when Kafka doesn't answer in time.
     """
 
     async def bounds(self, place: Place) -> Bounds: ...

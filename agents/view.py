@@ -11,7 +11,8 @@ from agents.partition import Partition, TableFold
 from agents.source import Place
 from domain import rows
 from domain.certificate import Certificate
-from domain.rows import Kind, table_prefix, window_prefix
+from domain.progress import decode_state
+from domain.rows import Kind, Role, progress_key, table_prefix, window_prefix
 from tables.view import AsOf, CellCount, PartitionStatus, WindowCount
 
 START_BYTES = 8
@@ -55,8 +56,13 @@ class WorkerView:
         return sorted(p.partition for p, one in self._assignment.partitions().items() if p.topic == topic and one.ready)
 
     def as_of(self, table: str, partition: int) -> AsOf:
-        owner, fold = self._fold(table, partition)
-        return AsOf(owner.topic.name, partition, fold.committed.next_offset, fold.committed.stream_time)
+        owner, _ = self._fold(table, partition)
+        # From the store: written in one batch with the cells, so equal before and after a read means one checkpoint.
+        value = owner.store.get(progress_key(Role.STATE, table))
+        if value is None:
+            raise KeyError(partition)
+        progress = decode_state(value)
+        return AsOf(owner.topic.name, partition, progress.next_offset, progress.stream_time)
 
     def tallies(self, table: str, partition: int) -> dict[str, int]:
         return dict(self._fold(table, partition)[1].committed.tallies)

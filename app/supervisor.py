@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn
 
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 CLOSE_BUDGET_S = 6.0  # last checkpoint and hsync; SIGTERM ends in 10 s
 STOP_BUDGET_S = 2.0  # leaving the group
 ALL_BUDGET_S = 9.0
+LAST_S = 9.5
 
 
 class _Life:
@@ -62,7 +64,7 @@ async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> NoReturn:
 
 
 async def _live(config: Config, gaps: dict[Place, tuple[int, int]], life: _Life) -> None:
-    building = asyncio.create_task(build_worker(config, gaps, life.crash))
+    building = asyncio.create_task(_build(config, gaps, life))
     stopping = asyncio.create_task(life.over.wait())
     await asyncio.wait([building, stopping], return_when=asyncio.FIRST_COMPLETED)
     if not building.done():
@@ -70,13 +72,24 @@ async def _live(config: Config, gaps: dict[Place, tuple[int, int]], life: _Life)
         await asyncio.wait([building], timeout=STOP_BUDGET_S)
         return
     worker = building.result()
-    tasks = await _start(worker, life)
+    tasks = [
+        asyncio.create_task(_watched(one, life))
+        for one in (_until_crash(worker, life), worker.assignment.tend_forever())
+    ]
     gc.freeze()  # what is loaded by now stays: the collector need not walk it for every batch
     log.info("worker up", app=config.app.id, instance=config.app.instance, web=worker.web.url)
     await stopping
+    _leave_at_last(life)
     log.info("worker stopping", reason="asked to" if life.reason is None else repr(life.reason))
     await _within("stopping", ALL_BUDGET_S, _stop(worker, tasks))
     log.info("worker stopped")
+
+
+def _leave_at_last(life: _Life) -> None:
+    """The promise of 10 s also holds when the loop itself is stuck."""
+    last = threading.Timer(LAST_S, _leave, [life.reason])
+    last.daemon = True
+    last.start()
 
 
 def _leave(error: BaseException | None) -> NoReturn:
@@ -95,10 +108,10 @@ def _leave(error: BaseException | None) -> NoReturn:
     os._exit(code)
 
 
-async def _start(worker: Worker, life: _Life) -> list[asyncio.Task[None]]:
+async def _build(config: Config, gaps: dict[Place, tuple[int, int]], life: _Life) -> Worker:
+    worker = await build_worker(config, gaps, life.crash)
     await worker.source.start()
-    running = [_until_crash(worker, life), worker.assignment.tend_forever()]
-    return [asyncio.create_task(_watched(one, life)) for one in running]
+    return worker
 
 
 async def _watched(work: Coroutine[Any, Any, None], life: _Life) -> None:
@@ -132,10 +145,11 @@ async def _stop(worker: Worker, tasks: list[asyncio.Task[None]]) -> None:
 
 
 async def _within(what: str, deadline_s: float, work: Coroutine[Any, Any, Any]) -> None:
-    try:
-        async with asyncio.timeout(deadline_s):
-            await work
-    except TimeoutError:
+    """Wait that long and no longer: work that doesn't even heed its cancellation is left behind."""
+    task = asyncio.create_task(work)
+    await asyncio.wait([task], timeout=deadline_s)
+    if not task.done():
+        task.cancel()
         log.warning("not done in time, going on", step=what, deadline_s=deadline_s)
-    except Exception as err:  # noqa: BLE001 - stopping goes on whatever one step says
-        log.warning("step failed, going on", step=what, reason=repr(err))
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("step failed, going on", step=what, reason=repr(error))

@@ -15,11 +15,12 @@ from typing import Any, Self, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from domain.errors import DependencyError, FencedError, TaintedError
+from domain.errors import FencedError, RefusedError, TaintedError
 from domain.rows import Row
 
 BATCH_BYTES = 512 << 10
 TRANSACTION_TIMEOUT_MS = 15_000
+DROP_POLL_S = 0.1
 FENCED_STATES = "FATAL_ERROR"
 
 Result = TypeVar("Result")
@@ -134,11 +135,12 @@ async def drop_producer(producer: AIOKafkaProducer) -> None:
     """Close connections at once: what is in flight stays uncommitted and the next owner's fence aborts it."""
     producer._closed = True  # noqa: SLF001 - stop() would flush; also silences its destructor
     sender = producer._sender.sender_task  # noqa: SLF001
-    if sender is not None:
+    while sender is not None and not sender.done():
+        # More than once: it takes the first cancel as a wish to end its requests, and waits for them for ever.
         sender.cancel()
-        await asyncio.wait([sender])
-        if not sender.cancelled():
-            sender.exception()  # looked at, or asyncio complains
+        await asyncio.wait([sender], timeout=DROP_POLL_S)
+    if sender is not None and not sender.cancelled():
+        sender.exception()  # looked at, or asyncio complains
     await producer.client.close()
 
 
@@ -173,7 +175,15 @@ class ChangelogReader:
                 await consumer.start()
         except (KafkaError, OSError, TimeoutError) as err:
             await consumer.stop()
-            raise DependencyError("Kafka", repr(err), "check kafka.bootstrap_servers") from err
+            raise TaintedError(f"{self._place.topic}-{self._place.partition}: {err!r}") from err
+        known = consumer.partitions_for_topic(self._place.topic)
+        if known and self._place.partition not in known:
+            await consumer.stop()
+            raise RefusedError(
+                f"changelog topic {self._place.topic}",
+                f"it has no partition {self._place.partition}: its source has grown",
+                "Start the worker again: it grows the changelog first",
+            )
         consumer.assign([self._place])
         return self
 
@@ -198,7 +208,10 @@ class ChangelogReader:
         patience_s = 3 * self._settings.request_timeout_ms / 1000
         heard = time.monotonic()
         while (position := await consumer.position(place)) < end:
-            found = await consumer.getmany(place, timeout_ms=500)
+            try:
+                found = await consumer.getmany(place, timeout_ms=500)
+            except KafkaError as err:
+                raise TaintedError(f"{place.topic}-{place.partition}: {err!r}") from err
             records = [(r.offset, r.key, r.value) for r in found.get(place, ()) if r.offset < end]
             if records:
                 yield records

@@ -65,9 +65,10 @@ async def _read(
         tell(restored.rows)
     if local is not None and restored.state_id is None:
         raise _ForeignError  # our last progress row is gone, and nothing newer replaced it
-    if restored.state_id is not None:
-        await asyncio.to_thread(store.commit, [], Position(restored.state_id, last))
     restored.ahead = _ahead(store, loose)
+    # With rows ahead no position: the next restore must find them loose again, so it reads from the start.
+    if restored.state_id is not None and not restored.ahead:
+        await asyncio.to_thread(store.commit, [], Position(restored.state_id, last))
     return restored
 
 

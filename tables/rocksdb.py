@@ -17,6 +17,8 @@ from domain.rows import Row
 
 LOCAL = b"\x00position"  # never in the changelog: sorts before every versioned row
 WRITE_BUFFER_BYTES = 16 << 20
+CORRUPTION = "Corruption"
+DAMAGED = "DAMAGED"  # a file in the directory of a store that was found corrupt while open
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -53,18 +55,20 @@ class RocksStore:
         self._db = self._open()
 
     def _open(self) -> Rdict:
+        if (self._path / DAMAGED).exists():
+            shutil.rmtree(self._path)
         self._path.mkdir(parents=True, exist_ok=True)
         try:
             return Rdict(str(self._path), self._options(), access_type=AccessType.read_write())
         except Exception as err:  # the binding raises bare Exception for everything
             reason = str(err)
-            if "lock" in reason.lower():
+            if CORRUPTION not in reason and ("LOCK:" in reason or "lock hold by" in reason):
                 raise RefusedError(
                     f"state directory {self._path}",
                     "another process holds it: two workers share one instance name and data_dir",
                     "give each worker on this host its own app.instance",
                 ) from err
-            if "Corruption" not in reason and "Invalid argument" not in reason:
+            if CORRUPTION not in reason and "Invalid argument" not in reason:
                 raise
         shutil.rmtree(self._path)
         self._path.mkdir(parents=True)
@@ -90,6 +94,10 @@ class RocksStore:
             self._calls += 1
         try:
             yield self._db
+        except Exception as err:
+            if CORRUPTION in str(err):  # found while open: the next opening starts afresh
+                (self._path / DAMAGED).touch()
+            raise
         finally:
             with self._idle:
                 self._calls -= 1
@@ -134,12 +142,14 @@ class RocksStore:
         Read it to its end or drop it: `close` waits for the row being read, which is then the last.
         """
         with self._in_use() as db:
-            for key, value in db.snapshot().items(from_key=prefix if start is None else start):
-                if not key.startswith(prefix):
-                    return
+            rows = db.snapshot().iter()
+            rows.seek(prefix if start is None else start)
+            while rows.valid() and (key := rows.key()).startswith(prefix):
                 if self._closed:
                     raise StoreClosedError(str(self._path))
-                yield key, value
+                yield key, rows.value()
+                rows.next()
+            rows.status()  # raises if it ended at a damaged block, not at the end
 
     def wipe(self) -> None:
         """Forget everything."""

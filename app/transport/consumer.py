@@ -86,6 +86,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
             self._read_offset[place] = None  # the chain decides what is old, not Faust
             yield place, self._message(place, batch)
 
+    def on_buffer_drop(self, tp: Any) -> None:
+        """Faust takes a partition back in once its queue is short, also one that we paused meanwhile."""
+        super().on_buffer_drop(tp)
+        self._active_partitions -= self._paused_partitions
+
     def _message(self, place: Any, batch: Batch) -> Any:
         return ConsumerMessage(
             batch.topic,

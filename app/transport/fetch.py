@@ -60,14 +60,18 @@ def unpack(place: TopicPartition, fetched: Any) -> Batch:
     raw = fetched._records
     size = raw.size_in_bytes()
     columns = _Columns()
+    compressed = False
     while raw.has_next():
         batch = raw.next_batch()
+        compressed |= bool(batch.compression_type)
         if fetched._check_crcs and not batch.validate_crc():
             raise CorruptRecordException(f"Invalid CRC - {place}")
         if _visible(fetched, batch):
             columns.add(batch, fetched.next_fetch_offset)
         # Also past control records and what compaction removed: the next fetch starts at the next batch.
         fetched.next_fetch_offset = batch.next_offset
+    if compressed:  # what backlogs hold is what it unpacks to
+        size = sum(map(len, filter(None, columns.values))) + sum(map(len, filter(None, columns.keys)))
     offsets = np.concatenate(columns.offsets) if columns.offsets else np.empty(0, np.int64)
     return Batch(
         topic=place.topic,
@@ -137,6 +141,7 @@ async def fetch(consumer: AIOKafkaConsumer, wanted: Iterable[Any], timeout_s: fl
     places = frozenset(wanted)
     if consumer._closed or fetcher._closed:
         raise ConsumerStoppedError
+    consumer._coordinator.check_errors()  # of the group: it waits until somebody looks
     with fetcher._subscriptions.fetch_context():
         # Prefetched records may not be ours any more until the assignment is through.
         if fetcher._subscriptions.reassignment_in_progress:

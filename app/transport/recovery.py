@@ -21,11 +21,13 @@ class RestoreRecovery(Recovery):  # type: ignore[misc]
 
     async def _resume_streams(self, generation_id: int = 0) -> None:
         app = self.app
+        rebalances = app.rebalancing_count
         if app.consumer_generation_id == generation_id:
             topics = app.source_topics
             places = [Place(tp.topic, tp.partition) for tp in app.consumer.assignment() if tp.topic in topics]
             await self._wait(app.assign(places))
-        await super()._resume_streams(generation_id)
+        if app.rebalancing_count == rebalances:  # else the next assignment comes here again
+            await super()._resume_streams(generation_id)
 
 
 class RestoreTables(TableManager):  # type: ignore[misc]

@@ -66,6 +66,7 @@ class RecountApp(faust.App):  # type: ignore[misc]
             broker_heartbeat_interval=session_s / 4,
             broker_rebalance_timeout=max(3 * session_s, 10.0),
             broker_request_timeout=max(2 * session_s, 20.0),
+            broker_max_poll_interval=30 * 86_400.0,  # paused partitions aren't a sign of death: followers wait for days
             broker_commit_interval=3600.0,  # nothing is acked: our checkpoints are the commits
             consumer_max_fetch_size=1 << 20,
         )

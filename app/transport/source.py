@@ -104,16 +104,26 @@ class KafkaSource:
         consumer = self._running.consumer
         thread = consumer._thread
         wanted = {TopicPartition(*place): OffsetAndMetadata(offset, "") for place, offset in offsets.items()}
+
+        async def commit() -> None:
+            # The deadline is inside the thread: a job given up outside would go on there and keep fetches waiting.
+            await asyncio.wait_for(thread._ensure_consumer().commit(wanted), DEADLINE_S / 4)
+
         try:
-            async with asyncio.timeout(DEADLINE_S / 4):
-                await thread.call_thread(thread._ensure_consumer().commit, wanted)
+            await thread.call_thread(commit)
         except (KafkaError, TimeoutError) as err:
             log.info("group offset not committed: lag tools only", reason=repr(err))
 
     async def seek(self, place: Place, offset: int) -> None:
         consumer = self._running.consumer
-        if TP(*place) in consumer.assignment():
+        if TP(*place) not in consumer.assignment():
+            return
+        try:
             await self._bounded(consumer.seek_wait({TP(*place): offset}))
+        except SinkUnavailableError:
+            if TP(*place) in consumer.assignment():
+                raise
+            # Lost while we asked: somebody else reads it now.
 
     def reading(self, place: Place) -> int | None:
         subscription = self._running.consumer._thread._ensure_consumer()._subscription.subscription

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import structlog
-from aiokafka.admin import NewTopic
+from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from app.transport.admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
@@ -47,6 +47,12 @@ async def prepare_topics(bootstrap: str, app: str, sources: Collection[str], wis
         if missing:
             await _create(admin, missing)
             known = await _once_known(admin, logs)
+        if short := {
+            name: known[source].partitions
+            for name, source in logs.items()
+            if known[name].partitions < known[source].partitions
+        }:
+            known = await _grow(admin, short)
         # All of them: one that somebody else made a moment ago wasn't known above either.
         settings = await topic_settings(admin, logs)
         for name, found in settings.items():
@@ -61,6 +67,17 @@ async def _create(admin: object, missing: list[NewTopic]) -> None:
             reason = next((str(one) for one in rest if one), f"error {code}")
             raise KafkaError(f"creating changelog {name}: {reason} (kafka.replication suits the brokers there are?)")
         log.info("changelog topic ready", topic=name)
+
+
+async def _grow(admin: object, wanted: dict[str, int]) -> dict[str, TopicInfo]:
+    """Give changelogs the partitions their sources have got, before the new ones are counted."""
+    await admin.create_partitions({name: NewPartitions(count) for name, count in wanted.items()})  # type: ignore[attr-defined]
+    log.info("changelog grown", partitions=wanted)
+    while True:
+        known = await topics_of(admin)
+        if all(known[name].partitions >= count for name, count in wanted.items()):
+            return known
+        await asyncio.sleep(POLL_S)
 
 
 async def _once_known(admin: object, names: Collection[str]) -> dict[str, TopicInfo]:

@@ -57,13 +57,21 @@ async def test_a_changelog_that_could_forget_is_refused(
     assert "kafka-configs.sh" in refused.value.fix
 
 
-async def test_a_changelog_with_other_partitions_than_its_source_is_refused(
+async def test_a_changelog_with_more_partitions_than_its_source_is_refused(
     kafka_bootstrap: str, make_topic: MakeTopic
 ) -> None:
+    topic, app = make_topic(2), unique("app")
+    make_topic(3, changelog_topic(app, topic), cleanup_policy="compact", message_timestamp_type="LogAppendTime")
+    with pytest.raises(RefusedError, match="it has 3 partitions, its source 2"):
+        await prepare_topics(kafka_bootstrap, app, [topic], WISH)
+
+
+async def test_a_changelog_grows_with_its_source(kafka_bootstrap: str, make_topic: MakeTopic) -> None:
     topic, app = make_topic(3), unique("app")
     make_topic(2, changelog_topic(app, topic), cleanup_policy="compact", message_timestamp_type="LogAppendTime")
-    with pytest.raises(RefusedError, match="it has 2 partitions, its source 3"):
-        await prepare_topics(kafka_bootstrap, app, [topic], WISH)
+    assert await prepare_topics(kafka_bootstrap, app, [topic], WISH) == {topic: 3}
+    async with kafka.admin(kafka_bootstrap) as admin:
+        assert (await topics_of(admin))[changelog_topic(app, topic)].partitions == 3
 
 
 async def test_a_missing_source_names_the_command_and_makes_nothing(

@@ -8,9 +8,11 @@ from random import Random
 
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, codec
+from aiokafka.consumer.fetcher import FetchError
+from aiokafka.errors import CorruptRecordException, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from app.transport.consumer import _out_of_range
-from app.transport.fetch import fetch
+from app.transport.fetch import drain, fetch
 from domain.errors import RefusedError
 from domain.record import Batch
 from tests import kafka
@@ -344,3 +346,54 @@ async def out_of_range(bootstrap: str, place: TopicPartition, offset: int) -> Ex
 
         error = await wait_until("the broker to refuse the position", refused)
         return await _out_of_range(consumer, error)
+
+
+def met(consumer: AIOKafkaConsumer, place: TopicPartition, error: Exception) -> list[Batch]:
+    """What `drain` makes of an error the fetcher met a while ago. Nothing else runs in between."""
+    consumer._fetcher._records[place] = FetchError(error=error, backoff=0)
+    try:
+        return drain(consumer, [place])
+    finally:
+        assert place not in consumer._fetcher._records, "an error that is kept would keep the partition from fetching"
+
+
+@pytest.mark.parametrize("error", [NoOffsetForPartitionError, OffsetOutOfRangeError])
+async def test_an_error_met_before_our_seek_says_nothing(
+    kafka_bootstrap: str, make_topic: MakeTopic, sender: AIOKafkaProducer, error: type[KafkaError]
+) -> None:
+    place = TopicPartition(make_topic(), 0)
+    await send_batch(sender, place.topic, 0, values(10))
+    async with kafka.reader(kafka_bootstrap) as consumer:
+        consumer.assign([place])
+        consumer.seek(place, 4)
+        assert met(consumer, place, error({place: 90})) == []
+        (batch, *_) = await wait_until("the records", lambda: fetch(consumer, [place], 0.5))
+        assert batch.start == 4
+        # Neither does one of the position that we read from before that batch.
+        assert met(consumer, place, error({place: 4})) == []
+
+
+async def test_an_error_met_before_there_is_a_position_says_nothing(
+    kafka_bootstrap: str, make_topic: MakeTopic
+) -> None:
+    place = TopicPartition(make_topic(), 0)
+    async with kafka.reader(kafka_bootstrap) as consumer:
+        consumer.assign([place])
+        await consumer.end_offsets([place])  # its tasks must run once, or it can't be stopped
+        assert met(consumer, place, NoOffsetForPartitionError(place)) == []
+        assert met(consumer, place, OffsetOutOfRangeError({place: 4})) == []
+
+
+@pytest.mark.parametrize("error", [OffsetOutOfRangeError, CorruptRecordException])
+async def test_an_error_met_where_we_read_is_raised(
+    kafka_bootstrap: str, make_topic: MakeTopic, error: type[KafkaError]
+) -> None:
+    place = TopicPartition(make_topic(), 0)
+    async with kafka.reader(kafka_bootstrap) as consumer:
+        consumer.assign([place])
+        await consumer.end_offsets([place])
+        consumer.seek(place, 4)
+        found = error({place: 4})
+        with pytest.raises(error) as raised:
+            met(consumer, place, found)
+        assert raised.value is found

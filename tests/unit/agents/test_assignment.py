@@ -1,0 +1,723 @@
+"""Gain and loss of partitions in any order, and the path of a batch to its owner."""
+
+from __future__ import annotations
+
+import asyncio
+import operator
+from collections.abc import AsyncIterator, Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from agents.assignment import Assignment, AssignmentSettings
+from agents.follower import FollowerSettings
+from agents.source import Place
+from domain.errors import DependencyError, FencedError, RefusedError, SinkUnavailableError, TaintedError
+from domain.record import Batch
+from domain.spec import TableSpec
+from tables.changelog import Bounds, ChangelogSettings
+from tests.unit.agents.clock import GIVE_UP_S, pass_time, until
+from tests.unit.agents.fakes import (
+    BATCH_BYTES,
+    P0,
+    P1,
+    TOPIC,
+    UNIQUE,
+    VIEWS,
+    FakeArchives,
+    FakeListener,
+    FakeLog,
+    FakeOpening,
+    FakeSource,
+    FakeWriter,
+    batch,
+    counted,
+)
+
+NEVER_S = 1e9
+REFUSAL = RefusedError("state of clicks-1 is lost", "why", "fix")
+
+
+class Scene:
+    """An assignment with fakes all around it."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        tables: Iterable[TableSpec] = (VIEWS,),
+        *,
+        archive: bool = False,
+        archives: FakeArchives | None = None,
+        interval_s: float = NEVER_S,
+        follower: FollowerSettings | None = None,
+    ) -> None:
+        self.source = FakeSource()
+        self.listener = FakeListener()
+        self.crashes: list[BaseException] = []
+        settings = AssignmentSettings(
+            "app",
+            data_dir,
+            ChangelogSettings("nowhere"),
+            follower=follower or FollowerSettings(),
+            checkpoint_interval_s=interval_s,
+        )
+        specs = tuple(tables)
+        self.assignment = Assignment(
+            [TOPIC], specs, self.source, archives, settings, self.listener, self.crashes.append
+        )
+        self.opening = FakeOpening(data_dir, specs, archive=archive)
+        self.assignment._opening = self.opening
+
+    def writer(self, place: Place = P0) -> FakeWriter:
+        return self.opening.writers[place]
+
+    def log(self, place: Place = P0) -> FakeLog:
+        return self.opening.logs[place]
+
+    async def take(self, *batches: Batch) -> None:
+        for one in batches:
+            await self.assignment.take(one)
+
+    async def wait_told(self, what: str, count: int = 1) -> None:
+        await until(what, lambda: self.listener.of(P0).count(what) >= count)
+
+    async def wait_opening(self, place: Place = P0) -> None:
+        await until(f"{place} to be opened", lambda: place in self.opening.waiting)
+
+
+MakeScene = Callable[..., Scene]
+
+
+@pytest.fixture
+async def make_scene(state_dir: Path) -> AsyncIterator[MakeScene]:
+    """At a test's end everything is given up, and then nothing may be held or shown as owned."""
+    made: list[Scene] = []
+
+    def make(*args: object, **options: object) -> Scene:
+        made.append(Scene(state_dir / str(len(made)), *args, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for scene in made:
+        await scene.assignment.close(1.0)
+        await until("everything to be let go", partial(operator.not_, scene.opening.held))
+        for place in {place for _, place in scene.listener.told}:
+            said = [what for what in scene.listener.of(place) if what in {"restoring", "dropped"}]
+            assert said[-1] == "dropped"
+            assert said.count("dropped") <= said.count("restoring"), "no double drop"
+
+
+async def given_up(scene: Scene) -> None:
+    await scene.assignment.revoke(5.0)
+    assert scene.opening.held == set()
+    assert scene.assignment.partitions() == {}
+
+
+# -- the path of a batch ---------------------------------------------------------------------------
+
+
+async def test_batches_are_folded_in_chain_order_and_stale_ones_dropped(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"), batch(2, "c"), batch(0, "ab"), batch(1, "bc"), batch(3, "d"))
+    assert scene.assignment.positions() == {P0: 4}
+    assert scene.listener.of(P0)[2:] == ["folded", "folded", "stale", "stale", "folded"]
+    assert scene.source.did == [], "what a stale batch holds was folded: nothing to read again"
+    await given_up(scene)
+    assert counted(scene.log().rows) == dict.fromkeys("abcd", 1)
+
+
+async def test_a_stale_batch_that_reaches_further_is_read_again_from_where_we_are(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"), batch(1, "bcd"))
+    assert scene.source.did == [("seek", P0, 2)]
+    assert scene.assignment.positions() == {P0: 2}
+    await scene.take(batch(2, "cd"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == dict.fromkeys("abcd", 1)
+
+
+async def test_a_batch_of_a_partition_we_do_not_own_says_nothing(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab", place=P1))
+    await given_up(scene)
+    await scene.take(batch(0, "ab"))
+    assert "folded" not in dict(scene.listener.told)
+    assert scene.source.did == []
+
+
+async def test_a_hole_is_read_again(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"), batch(4, "e"), batch(5, "f"))
+    assert scene.source.did == [("seek", P0, 2), ("seek", P0, 2)]
+    assert scene.listener.of(P0)[2:] == ["folded", "hole", "hole"]
+    assert scene.assignment.positions() == {P0: 2}
+    await scene.take(batch(2, "cd"), batch(4, "e"))
+    assert scene.assignment.positions() == {P0: 5}
+
+
+async def test_the_same_hole_twice_with_its_records_deleted_is_refused_with_the_way_on(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    scene.source.log = Bounds(7, 1000)
+    await scene.take(batch(0, "ab"), batch(8, "i"))
+    assert scene.source.did == [("seek", P0, 2)], "once may be a fetch thrown away"
+    with pytest.raises(RefusedError) as refused:
+        await scene.take(batch(8, "i"))
+    assert "records 2 to 6 were deleted from the topic before they were counted" in refused.value.why
+    assert "--accept-gap clicks-0:2-6" in refused.value.fix
+    assert scene.assignment.positions() == {P0: 2}
+
+
+@pytest.mark.parametrize("begin", [0, 2])
+async def test_the_same_hole_twice_in_a_whole_log_is_read_again_and_again(make_scene: MakeScene, begin: int) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    scene.source.log = Bounds(begin, 1000)
+    await scene.take(batch(0, "ab"), *(batch(4, "e") for _ in range(4)))
+    assert scene.source.did == [("seek", P0, 2)] * 4
+
+
+async def test_a_fold_between_two_equal_holes_makes_the_second_a_first(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    scene.source.log = Bounds(7, 1000)
+    await scene.take(batch(0, "ab"), batch(8, "i"), batch(2, "c"), batch(8, "i"))
+    assert scene.source.did == [("seek", P0, 2), ("seek", P0, 3)]
+
+
+@pytest.mark.parametrize(
+    ("before", "reading", "sought"),
+    [
+        ({P0: 2}, 3, True),
+        ({P0: 2}, 2, False),  # waiting for records
+        ({P0: 2}, None, False),
+        ({P0: 1}, 3, False),  # moved since: the transport may hold what is between
+        ({}, 3, False),
+    ],
+)
+async def test_a_stall_is_healed_only_when_nothing_moved_and_reading_is_beyond(
+    make_scene: MakeScene, before: dict[Place, int], reading: int | None, *, sought: bool
+) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    if reading is not None:
+        scene.source.positions[P0] = reading
+    assert await scene.assignment._heal_stalls(before) == {P0: 2}
+    assert scene.source.did == ([("seek", P0, 2)] if sought else [])
+    assert scene.listener.of(P0).count("hole") == sought
+
+
+async def test_tending_heals_a_stall_and_tells_lag_tools_where_we_are(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    tending = asyncio.create_task(scene.assignment.tend_forever())
+    await scene.take(batch(0, "ab"))
+    scene.source.positions[P0] = 5
+    await until("the stall to be healed", lambda: scene.source.did)
+    assert scene.source.did[0] == ("seek", P0, 2)
+    assert scene.source.group_offsets == {P0: 2}
+    tending.cancel()
+    await asyncio.wait([tending])
+
+
+# -- gain ------------------------------------------------------------------------------------------
+
+
+async def test_partitions_are_taken_over_in_parallel_and_shown_once_restored(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.gates = {P0: asyncio.Event(), P1: asyncio.Event()}
+    assigning = asyncio.create_task(scene.assignment.assign([P0, P1]))
+    await scene.wait_opening(P0)
+    await scene.wait_opening(P1)
+    assert scene.assignment.partitions() == {}
+    scene.opening.gates[P1].set()
+    await until("the second to be owned", lambda: P1 in scene.assignment.partitions())
+    await scene.take(batch(0, "a", place=P1), batch(0, "a"))
+    assert scene.assignment.positions() == {P1: 1}
+    scene.opening.gates[P0].set()
+    await assigning
+    assert scene.assignment.positions() == {P0: 0, P1: 1}
+
+
+@pytest.mark.parametrize("error", [SinkUnavailableError("Kafka", "silent"), TaintedError("?"), OSError("refused")])
+async def test_an_unknown_outcome_or_a_silent_broker_is_tried_again(make_scene: MakeScene, error: Exception) -> None:
+    scene = make_scene()
+    scene.opening.errors = {P0: [error, error]}
+    await scene.assignment.assign([P0])
+    assert scene.opening.asked == [P0] * 3
+    assert scene.assignment.positions() == {P0: 0}
+    assert scene.crashes == []
+    assert scene.listener.of(P0)[-1] == "owned"
+
+
+async def test_a_broker_that_falls_silent_once_we_have_fenced_is_tried_again(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    # What ChangelogReader raises when it can't connect.
+    scene.opening.errors = {P0: [DependencyError("Kafka", "silent", "check kafka.bootstrap_servers")]}
+    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    await asyncio.wait([assigning], timeout=100)
+    assigning.cancel()
+    assert scene.crashes == []
+    assert scene.assignment.positions() == {P0: 0}
+
+
+async def test_a_partition_owned_already_is_not_taken_over_again(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    await scene.assignment.assign([P0])
+    assert scene.opening.asked == [P0]
+    assert scene.assignment.positions() == {P0: 2}
+
+
+async def test_a_cancelled_restore_is_told_as_dropped_and_leaves_nothing_held(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.gates[P0] = asyncio.Event()
+    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    await scene.wait_opening()
+    assigning.cancel()
+    await asyncio.wait([assigning])
+    assert assigning.cancelled()
+    assert scene.listener.of(P0) == ["restoring", "dropped"]
+    assert scene.opening.held == set()
+    assert scene.assignment.partitions() == {}
+    scene.opening.gates.clear()
+    await scene.assignment.assign([P0])
+    assert scene.assignment.positions() == {P0: 0}
+
+
+async def test_a_cancelled_restore_gives_way_to_its_successor_in_order(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.gates[P0] = asyncio.Event()
+    first = asyncio.create_task(scene.assignment.assign([P0]))
+    await scene.wait_opening()
+    second = asyncio.create_task(scene.assignment.assign([P0]))
+    await asyncio.wait([second], timeout=5)
+    assert scene.opening.asked == [P0], "one opening at a time: the later one fences the earlier"
+    first.cancel()
+    scene.opening.gates[P0].set()
+    await second
+    assert scene.listener.of(P0) == ["restoring", "dropped", "restoring", "owned"]
+    assert scene.assignment.positions() == {P0: 0}
+
+
+async def test_a_restore_that_outlasts_a_revoke_is_given_back(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.gates[P0] = asyncio.Event()
+    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    await scene.wait_opening()
+    await scene.assignment.revoke(5.0)
+    scene.opening.gates[P0].set()
+    await asyncio.wait([assigning], timeout=5)
+    assert scene.assignment.partitions() == {}
+    assert scene.opening.held == set()
+    assert scene.listener.of(P0) == ["restoring", "dropped"]
+
+
+async def test_one_refusal_cancels_the_other_takeovers_and_ends_the_worker_in_its_words(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.gates[P0] = asyncio.Event()
+    scene.opening.errors = {P1: [REFUSAL]}
+    assigning = asyncio.create_task(scene.assignment.assign([P0, P1]))
+    await until("the crash", lambda: scene.crashes)
+    assert scene.crashes == [REFUSAL]
+    assert scene.listener.of(P0) == ["restoring", "dropped"]
+    assert scene.listener.of(P1) == ["restoring", "dropped"]
+    assert scene.opening.held == set()
+    await asyncio.wait([assigning], timeout=1000)
+    assert not assigning.done(), "Faust must hear neither an error nor that it may go on"
+    assigning.cancel()
+    await asyncio.wait([assigning])
+
+
+async def test_a_bug_in_a_takeover_is_raised(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.errors = {P0: [ValueError("bug")]}
+    with pytest.raises(ValueError, match="bug"):
+        await scene.assignment.assign([P0])
+    assert scene.crashes == []
+
+
+async def test_assign_after_close_does_nothing(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.assignment.close(5.0)
+    await scene.assignment.assign([P0, P1])
+    assert scene.opening.asked == [P0]
+    assert scene.assignment.partitions() == {}
+
+
+# -- loss ------------------------------------------------------------------------------------------
+
+
+async def test_a_revoke_makes_a_last_checkpoint_and_the_next_owner_goes_on(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0, P1])
+    await scene.take(batch(0, "ab"), batch(0, "a", place=P1))
+    assert scene.log().rows == []
+    await given_up(scene)
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}
+    assert scene.source.group_offsets == {P0: 2, P1: 1}
+    assert scene.listener.of(P0)[-2:] == ["committed", "dropped"]
+    await scene.assignment.assign([P0])
+    assert scene.assignment.positions() == {P0: 2}
+    await scene.take(batch(2, "a"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == {"a": 2, "b": 1}
+
+
+async def test_a_revoke_makes_the_archive_durable_and_commits_its_progress(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True)
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"), batch(2, "c"))
+    await given_up(scene)
+    assert scene.opening.sinks[P0].calls == [("write", 0), ("write", 2), ("close", 3)]
+    archive = scene.log().archive()
+    assert archive is not None
+    assert archive.next_offset == 3
+
+
+async def test_progress_of_the_archive_waits_for_its_sync(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True, interval_s=1.0, follower=FollowerSettings(sync_interval_s=100.0))
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    await scene.wait_told("committed")
+    archive = scene.log().archive()
+    assert archive is None or archive.next_offset == 0
+    await scene.wait_told("archived")
+    await until("the archive's progress", lambda: (one := scene.log().archive()) and one.next_offset == 2)
+
+
+async def test_a_revoke_over_its_budget_drops_without_a_last_checkpoint(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    scene.writer().gate = asyncio.Event()
+    began = asyncio.get_running_loop().time()
+    await given_up(scene)
+    assert 5 <= asyncio.get_running_loop().time() - began < 6
+    assert scene.log().rows == []
+    assert scene.listener.of(P0)[-1] == "dropped"
+    await scene.assignment.assign([P0])
+    assert scene.assignment.positions() == {P0: 0}
+
+
+async def test_an_archive_that_hangs_does_not_cost_the_last_checkpoint(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True)
+    await scene.assignment.assign([P0])
+    sink = scene.opening.sinks[P0]
+    sink.blocked = "write"
+    await scene.take(batch(0, "ab"))
+    await until("the sink's thread to hang", sink.entered.is_set)
+    try:
+        await scene.assignment.revoke(0.2)
+        assert scene.opening.held == set()
+    finally:
+        sink.released.set()
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}
+    await until("the abort", lambda: "abort" in dict(sink.calls))
+
+
+async def test_the_last_checkpoint_builds_on_the_one_in_flight(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.writer().gate = gate = asyncio.Event()
+    await scene.take(batch(0, "ab"))
+    await until("a commit in flight", lambda: scene.writer().begun)
+    await scene.take(batch(2, "ac"))
+    revoking = asyncio.create_task(scene.assignment.revoke(5.0))
+    await asyncio.wait([revoking], timeout=1)
+    assert scene.writer().begun == 1
+    gate.set()
+    await revoking
+    assert counted(scene.log().rows) == {"a": 2, "b": 1, "c": 1}
+
+
+async def test_a_batch_that_comes_during_a_revoke_is_not_folded(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    scene.writer().gate = gate = asyncio.Event()
+    revoking = asyncio.create_task(scene.assignment.revoke(5.0))
+    await until("the last commit", lambda: scene.writer().begun)
+    await scene.take(batch(2, "c"))
+    gate.set()
+    await revoking
+    assert scene.listener.of(P0).count("folded") == 1
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}
+
+
+async def test_a_full_archive_backlog_pauses_intake_until_half_of_it_is_written(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True, follower=FollowerSettings(backlog_bytes=BATCH_BYTES))
+    await scene.assignment.assign([P0])
+    scene.opening.sinks[P0].down = True
+    await scene.take(batch(0, "ab"), batch(2, "c"), batch(3, "d"))
+    assert scene.source.did == [("pause", P0)]
+    await scene.wait_told("sink_failed")
+    scene.opening.sinks[P0].down = False
+    await until("intake to go on", lambda: len(scene.source.did) == 2)
+    assert scene.source.did[1] == ("resume", P0)
+
+
+async def test_a_bug_in_the_archives_sink_ends_the_worker(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True)
+    await scene.assignment.assign([P0])
+    bug = ValueError("bug")
+    scene.opening.sinks[P0].errors = {"write": [bug]}
+    await scene.take(batch(0, "ab"))
+    await until("the crash", lambda: scene.crashes)
+    assert scene.crashes == [bug]
+
+
+async def test_a_fenced_archive_sink_begins_again_where_it_was_durable(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True)
+    await scene.assignment.assign([P0])
+    scene.opening.sinks[P0].errors = {"write": [FencedError("its open file was taken for a dead owner's")]}
+    await scene.take(batch(0, "ab"))
+    await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
+    assert scene.source.did == [("pause", P0), ("seek", P0, 0), ("resume", P0)]
+    await scene.take(batch(0, "ab"))
+    await given_up(scene)
+    assert scene.opening.sinks[P0].calls == [("write", 0), ("close", 2)]
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}
+    assert scene.crashes == []
+
+
+async def test_what_dead_owners_left_in_the_archive_is_recovered_until_it_is_done(make_scene: MakeScene) -> None:
+    archives = FakeArchives(False, SinkUnavailableError("HDFS", "down"), False, True)
+    scene = make_scene(archive=True, archives=archives)
+    await scene.assignment.assign([P0])
+    await until("the recovery", lambda: archives.asked == 4)
+    await pass_time(100)
+    assert archives.asked == 4
+    assert scene.listener.of(P0).count("sink_failed") == 1
+    assert scene.crashes == []
+
+
+# -- failed commits --------------------------------------------------------------------------------
+
+
+async def test_a_failed_commit_drops_takes_over_seeks_and_goes_on(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    scene.opening.gates[P0] = gate = asyncio.Event()
+    gate.set()
+    await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    await scene.wait_told("committed")
+    gate.clear()
+    scene.opening.waiting.clear()
+    scene.writer().errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(2, "cd"))
+    await scene.wait_opening()
+    assert scene.source.did == [("pause", P0)], "no reading before there is an owner"
+    await scene.take(batch(4, "e"))
+    gate.set()
+    await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
+    assert scene.source.did == [("pause", P0), ("seek", P0, 2), ("resume", P0)]
+    said = ["restoring", "owned", "folded", "committed", "folded", "commit_failed", "dropped", "restoring", "owned"]
+    assert scene.listener.of(P0) == said
+    await scene.take(batch(2, "cd"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == dict.fromkeys("abcd", 1)
+    assert scene.crashes == []
+
+
+async def test_a_failed_commit_of_one_partition_leaves_the_others_alone(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0, P1])
+    scene.writer().errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(0, "ab"), batch(0, "a", place=P1))
+    await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
+    assert scene.assignment.positions() == {P0: 0, P1: 1}
+    assert [step[1] for step in scene.source.did] == [P0] * 3
+    assert scene.opening.asked.count(P1) == 1
+
+
+async def test_a_refusal_after_a_failed_commit_ends_the_worker(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.opening.errors = {P0: [REFUSAL]}
+    scene.writer().errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(0, "ab"))
+    await until("the crash", lambda: scene.crashes)
+    assert scene.crashes == [REFUSAL]
+    assert scene.source.did == [("pause", P0)]
+
+
+async def test_a_revoke_cancels_the_takeover_after_a_failed_commit(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    scene.opening.gates[P0] = gate = asyncio.Event()
+    gate.set()
+    await scene.assignment.assign([P0])
+    gate.clear()
+    scene.opening.waiting.clear()
+    scene.writer().errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(0, "ab"))
+    await scene.wait_opening()
+    await scene.assignment.revoke(5.0)
+    await until("the takeover to be let go", lambda: not scene.opening.held)
+    gate.set()
+    await pass_time(100)
+    assert scene.assignment.partitions() == {}
+    assert scene.listener.of(P0)[-4:] == ["commit_failed", "dropped", "restoring", "dropped"]
+    async with asyncio.timeout(GIVE_UP_S):
+        await scene.assignment.assign([P0])
+    await scene.take(batch(0, "ab"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}
+    assert ("resume", P0) not in scene.source.did, "the assignment resumes it"
+    assert scene.crashes == []
+
+
+async def test_a_revoke_while_dropping_lets_it_end_and_a_later_assign_waits_for_it(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    writer = scene.writer()
+    writer.close_gate = asyncio.Event()
+    writer.errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(0, "ab"))
+    await until("the drop", lambda: writer.closing)
+    await scene.assignment.revoke(5.0)
+    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    await asyncio.wait([assigning], timeout=100)
+    assert scene.opening.asked == [P0], "its directory and connections are still held"
+    writer.close_gate.set()
+    await assigning
+    assert scene.assignment.positions() == {P0: 0}
+    assert scene.listener.of(P0).count("dropped") == 1
+    assert scene.crashes == []
+
+
+async def test_the_drop_of_one_owner_is_told_before_the_restore_of_the_next(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    writer = scene.writer()
+    writer.close_gate = asyncio.Event()
+    writer.errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(0, "ab"))
+    await until("the drop", lambda: writer.closing)
+    await scene.assignment.revoke(5.0)
+    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    await asyncio.wait([assigning], timeout=1)
+    writer.close_gate.set()
+    await assigning
+    # Whoever shows states takes `dropped` for the end of a restore.
+    assert scene.listener.of(P0)[-3:] == ["dropped", "restoring", "owned"]
+
+
+async def test_a_fenced_writer_is_dropped_and_not_initialised_again(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.log().epoch += 1  # somebody else's InitProducerId
+    began = asyncio.get_running_loop().time()
+    await scene.take(batch(0, "ab"))
+    await scene.wait_told("dropped")
+    assert isinstance(scene.listener.failures[0], FencedError)
+    await pass_time(25)
+    assert scene.opening.asked == [P0]
+    assert scene.assignment.partitions() == {}
+    assert scene.crashes == []
+    assert scene.log().rows == []
+    await until("the end of our patience", lambda: scene.crashes)
+    assert isinstance(scene.crashes[0], FencedError)
+    assert "no rebalance took it from us" in str(scene.crashes[0])
+    assert 30 <= asyncio.get_running_loop().time() - began < 40
+    assert scene.opening.asked == [P0]
+
+
+async def test_a_rebalance_explains_the_fence(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.log().epoch += 1
+    await scene.take(batch(0, "ab"))
+    await scene.wait_told("dropped")
+    await scene.assignment.revoke(5.0)
+    await pass_time(1000)
+    assert scene.crashes == []
+    await scene.assignment.assign([P0])
+    assert scene.assignment.positions() == {P0: 0}
+
+
+async def test_a_failure_during_a_revoke_is_the_revokes_and_drops_once(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.writer().gate = gate = asyncio.Event()
+    scene.writer().errors = [TaintedError("outcome unknown")]
+    await scene.take(batch(0, "ab"))
+    await until("a commit in flight", lambda: scene.writer().begun)
+    await scene.take(batch(2, "c"))
+    revoking = asyncio.create_task(scene.assignment.revoke(5.0))
+    await asyncio.wait([revoking], timeout=1)
+    gate.set()
+    await revoking
+    assert scene.log().rows == [], "the cut that failed is lost: nothing after it may be committed"
+    assert scene.listener.of(P0).count("dropped") == 1
+    assert scene.opening.asked == [P0]
+    assert scene.crashes == []
+
+
+# -- a crash and the last checkpoint ----------------------------------------------------------------
+
+
+async def close_after(scene: Scene) -> None:
+    """As the worker does once `crash` was called."""
+    try:
+        await scene.assignment.close(5.0)
+    except OSError:
+        return  # told and gone on: app.supervisor
+
+
+def assert_counts_are_what_progress_says(scene: Scene) -> None:
+    state = scene.log().state()
+    if state is not None:
+        assert sum(counted(scene.log().rows).values()) == state.tallies.get("on_time", 0) + state.tallies.get("late", 0)
+
+
+async def test_after_rows_that_could_not_be_made_no_last_checkpoint_claims_them(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.opening.stores[P0].failing_reads = 1
+    await scene.take(batch(0, "ab"))
+    await until("the crash", lambda: scene.crashes)
+    assert isinstance(scene.crashes[0], OSError)
+    await close_after(scene)
+    assert_counts_are_what_progress_says(scene)
+
+
+async def test_after_a_store_that_took_no_rows_no_last_checkpoint_builds_on_it(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    await scene.assignment.assign([P0])
+    scene.opening.stores[P0].failing_commits = 1
+    scene.writer().gate = gate = asyncio.Event()
+    await scene.take(batch(0, "ab"))
+    await until("a commit in flight", lambda: scene.writer().begun)
+    await scene.take(batch(2, "ab"))
+    gate.set()
+    await until("the crash", lambda: scene.crashes)
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}, "committed: the changelog is the truth"
+    await close_after(scene)
+    assert_counts_are_what_progress_says(scene)
+
+
+async def test_after_a_fold_that_failed_half_way_no_last_checkpoint_keeps_the_half(make_scene: MakeScene) -> None:
+    scene = make_scene((UNIQUE,))
+    await scene.assignment.assign([P0])
+    scene.opening.stores[P0].failing_reads = 1
+    hours = batch(0, "ab", step_ms=3_600_000)
+    with pytest.raises(OSError, match="Input/output"):
+        await scene.take(hours)
+    await close_after(scene)
+    again = make_scene((UNIQUE,))
+    again.opening.logs = scene.opening.logs
+    await again.assignment.assign([P0])
+    await again.take(hours)
+    await again.assignment.revoke(5.0)
+    state = again.log().state("unique")
+    assert state is not None
+    assert state.tallies == {"on_time": 2}, "folded again from the start, as if for the first time"

@@ -1,0 +1,162 @@
+"""What one partition's owner cuts, and when it cuts nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agents.partition import Checkpoint, Partition, TableFold, first_progress
+from domain.fold import Ahead
+from domain.keys import encode_key
+from domain.progress import FollowerProgress, Witness, decode_follower, decode_state, record_crc
+from domain.rows import Kind, Role, parse_key, progress_key
+from domain.spec import TableSpec
+from tables.rocksdb import RocksStore
+from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, counted, open_store
+
+
+@pytest.fixture
+def store(state_dir: Path) -> Iterator[RocksStore]:
+    opened = open_store(state_dir)
+    yield opened
+    opened.close()
+
+
+def table(spec: TableSpec = VIEWS, next_offset: int = 0, ahead: Ahead | None = None) -> TableFold:
+    progress = first_progress(TOPIC, spec, STATE_ID, 0, [])
+    progress.next_offset = next_offset
+    return TableFold.resume(spec, progress, ahead)
+
+
+def archive(next_offset: int = 0) -> FollowerProgress:
+    return FollowerProgress(state_id=STATE_ID, start=0, next_offset=next_offset)
+
+
+def cut(partition: Partition) -> Checkpoint:
+    found = partition.cut()
+    assert found is not None, "something to commit"
+    return found
+
+
+def commit(partition: Partition) -> Checkpoint:
+    checkpoint = cut(partition)
+    partition.store.commit(checkpoint.rows(partition.store))
+    partition.committed(checkpoint)
+    return checkpoint
+
+
+def test_nothing_is_cut_before_the_fold_has_passed_the_rows_that_are_ahead(store: RocksStore) -> None:
+    start = NOW_MS - NOW_MS % VIEWS.window_ms
+    ahead = Ahead(cells={(start, encode_key("a")): 4}, until=4)
+    partition = Partition(TOPIC, 0, store, [table(ahead=ahead), table(UNIQUE)], archive())
+    for one in (batch(0, "aa"), batch(2, "aa")):
+        partition.fold(one)
+        partition.archive_durable = one.end
+        assert not partition.ready
+        assert partition.cut() is None
+    partition.fold(batch(4, "a"))  # offset 4 is the last that stored rows speak of
+    assert partition.ready
+    checkpoint = cut(partition)
+    assert [one.progress.next_offset for one in checkpoint.tables] == [5, 5]
+    assert counted(checkpoint.rows(store)) == {}, "the stored cell has all five"
+    assert counted(checkpoint.rows(store), "unique") == {"a": 5}
+    partition.fold(batch(5, "a"))
+    assert cut(partition).tables[0].dirty[start].last == {"a": 5}
+
+
+def test_nothing_moved_is_nothing_cut(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table()], archive())
+    assert partition.cut() is None
+    partition.fold(batch(0, "ab"))
+    commit(partition)
+    assert partition.cut() is None
+
+
+def test_control_records_alone_move_progress(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table()], None)
+    partition.fold(batch(0, "", end=3))
+    assert cut(partition).tables[0].progress.next_offset == 3
+
+
+def test_progress_rows_come_last(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table(), table(UNIQUE)], archive())
+    partition.fold(batch(0, "abcabcabcabc"))
+    partition.archive_durable = 5
+    rows = cut(partition).rows(store)
+    kinds = [parsed.kind for key, _ in rows if (parsed := parse_key(key))]
+    assert kinds.index(Kind.PROGRESS) == len(rows) - 3
+    assert set(kinds[:-3]) == {Kind.CELL, Kind.CERTIFICATE, Kind.ID}
+    keys = [key for key, _ in rows]
+    assert keys[-3:] == [
+        progress_key(Role.ARCHIVE),
+        progress_key(Role.STATE, "views"),
+        progress_key(Role.STATE, "unique"),
+    ]
+    values = [value for _, value in rows[-3:] if value is not None]
+    assert decode_follower(values[0]).next_offset == 5
+    assert [decode_state(value).next_offset for value in values[1:]] == [12, 12]
+
+
+def test_the_witness_is_the_last_record_folded_and_only_rises(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table()], archive())
+    last = batch(0, "abcde")
+    partition.fold(last)
+    partition.fold(batch(5, "", end=7))
+    witness = commit(partition).tables[0].progress.witness
+    assert witness == Witness(4, int(last.timestamps[-1]), record_crc(last.keys[-1], last.values[-1]))
+
+    # The next owner reads from where the archive is, below what the table has counted.
+    again = Partition(TOPIC, 0, store, [TableFold.resume(VIEWS, partition.tables[0].committed, None)], archive())
+    assert again.next_offset == 0
+    again.fold(batch(0, "ab"))
+    again.archive_durable = 2
+    assert commit(again).tables[0].progress.witness == witness
+    again.fold(batch(2, "cde", end=7))
+    again.fold(batch(7, "f"))
+    found = commit(again).tables[0].progress.witness
+    assert found is not None
+    assert found.offset == 7
+
+
+def test_the_group_offset_is_what_every_table_has_committed(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table(next_offset=7), table(UNIQUE, next_offset=4)], None)
+    assert partition.next_offset == 4
+    assert partition.group_offset() == 4
+    partition.fold(batch(4, "abcdef"))
+    checkpoint = cut(partition)
+    assert partition.group_offset() == 4, "not before it is committed"
+    partition.committed(checkpoint)
+    assert partition.group_offset() == 10
+
+
+def test_a_table_ignores_records_below_its_own_progress(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table(next_offset=7), table(UNIQUE, next_offset=4)], None)
+    partition.fold(batch(4, "abcdef"))
+    rows = cut(partition).rows(store)
+    assert counted(rows) == dict.fromkeys("def", 1)
+    assert counted(rows, "unique") == dict.fromkeys("abcdef", 1)
+
+
+def test_archive_progress_in_a_cut_is_what_was_durable_at_the_cut(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, [table()], archive(2))
+    partition.fold(batch(0, "abcdef"))
+    checkpoint = cut(partition)
+    assert checkpoint.archive is None, "it stands where it is committed"
+    partition.committed(checkpoint)
+    partition.archive_durable = 3
+    checkpoint = cut(partition)
+    partition.archive_durable = 5
+    assert checkpoint.archive == archive(3)
+    assert partition.archive == archive(2)
+    partition.committed(checkpoint)
+    assert partition.archive == archive(3)
+    assert cut(partition).archive == archive(5)
+
+
+def test_reading_starts_where_the_slowest_of_tables_and_archive_is(store: RocksStore) -> None:
+    tables = [table(next_offset=7), table(UNIQUE, next_offset=9)]
+    assert Partition(TOPIC, 0, store, tables, None).next_offset == 7
+    assert Partition(TOPIC, 0, store, tables, archive(3)).next_offset == 3
+    assert Partition(TOPIC, 0, store, tables, archive(8)).next_offset == 7
