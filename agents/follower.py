@@ -191,7 +191,9 @@ class LogFollower:
         self._arrived.set()
         if self._task is not None:
             await asyncio.wait([self._task])
-            self._task.result()
+            if not self._task.cancelled() and (error := self._task.exception()) is not None:
+                # Whoever watches the task has it; here it only means that nothing more can be written.
+                raise SinkUnavailableError(self._name, f"ended with {error!r}") from error
 
     def abort(self) -> None:
         """Let go at once: nothing more is written by us. Safe to repeat."""
