@@ -74,6 +74,19 @@ def test_nothing_moved_is_nothing_cut(store: RocksStore) -> None:
     assert partition.cut() is None
 
 
+def test_after_a_fold_that_failed_halfway_nothing_is_cut_any_more(
+    store: RocksStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition = Partition(TOPIC, 0, store, [table(), table(UNIQUE)], None)
+    partition.fold(batch(0, "ab"))
+    monkeypatch.setattr(store, "get_many", lambda _keys: 1 / 0)  # the second table asks for its event ids
+    with pytest.raises(ZeroDivisionError):
+        partition.fold(batch(2, "ab"))
+    monkeypatch.undo()
+    assert partition.tables[0].dirty, "the first table has counted the batch, and its progress was moved"
+    assert partition.cut() is None
+
+
 def test_control_records_alone_move_progress(store: RocksStore) -> None:
     partition = Partition(TOPIC, 0, store, [table()], None)
     partition.fold(batch(0, "", end=3))
