@@ -396,6 +396,22 @@ async def test_progress_of_the_archive_waits_for_its_sync(make_scene: MakeScene)
     await until("the archive's progress", lambda: (one := scene.log().archive()) and one.next_offset == 2)
 
 
+async def test_progress_of_the_archive_is_what_its_sync_covered(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True, interval_s=1.0)
+    await scene.assignment.assign([P0])
+
+    def sync(close_before_ms: int | None) -> int:
+        return 1
+
+    scene.opening.sinks[P0].sync = sync  # type: ignore[method-assign]
+    await scene.take(batch(0, "ab"))
+    await scene.wait_told("archived")
+    await scene.wait_told("committed", 2)
+    archive = scene.log().archive()
+    assert archive is not None
+    assert archive.next_offset == 1
+
+
 async def test_a_revoke_over_its_budget_drops_without_a_last_checkpoint(make_scene: MakeScene) -> None:
     scene = make_scene()
     await scene.assignment.assign([P0])
