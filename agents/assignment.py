@@ -96,9 +96,6 @@ class Assignment:
         """Where reading must go on."""
         return {place: owned.partition.next_offset for place, owned in self._owned.items()}
 
-    def follower(self, place: Place) -> LogFollower | None:
-        return self._owned[place].follower
-
     # -- gain and loss -------------------------------------------------------------------------
 
     async def assign(self, places: Iterable[Place]) -> None:

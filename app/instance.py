@@ -27,6 +27,3 @@ class InstanceLock:
             ) from err
         os.truncate(self._file, 0)
         os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
-
-    def release(self) -> None:
-        os.close(self._file)

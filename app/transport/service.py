@@ -12,7 +12,6 @@ from faust.app.base import BootStrategy
 from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
-from agents.source import Place
 from app.transport.consumer import BatchSchema, BatchTransport, Positions
 from app.transport.recovery import Assign, RestoreTables
 
@@ -94,9 +93,3 @@ class RecountApp(faust.App):  # type: ignore[misc]
             str(url): {topic: sorted(parts) for topic, parts in topics.items() if topic in self.source_topics}
             for url, topics in found.items()
         }
-
-    def seek(self, place: Place, offset: int) -> Awaitable[None]:
-        from faust.types import TP
-
-        waiting: Awaitable[None] = self.consumer.seek_wait({TP(*place): offset})
-        return waiting
