@@ -169,8 +169,11 @@ class Assignment:
         owned, self._owned = self._owned, {}
         for task in list(self._background):
             task.cancel()
-        await asyncio.gather(*(self._let_go(place, one, budget) for place, one in owned.items()))
+        letting_go = (self._let_go(place, one, budget) for place, one in owned.items())
+        ended = await asyncio.gather(*letting_go, return_exceptions=True)
         await self._commit_group_offsets()
+        for error in filter(None, ended):
+            raise error
 
     async def _let_go(self, place: Place, owned: Owned, budget_s: float) -> None:
         try:
@@ -180,7 +183,8 @@ class Assignment:
                 await owned.checkpointer.checkpoint()
         except (TimeoutError, RetriableError, FencedError) as err:
             log.warning("no last checkpoint: the next owner folds it again", partition=str(place), reason=repr(err))
-        await self._drop(place, owned)
+        finally:
+            await self._drop(place, owned)
 
     async def _close_follower(self, owned: Owned, budget_s: float) -> None:
         if owned.follower is not None:

@@ -702,6 +702,26 @@ async def test_a_bug_in_one_partition_keeps_nobody_from_letting_go(make_scene: M
     assert counted(scene.log(P1).rows) == {"c": 1}
 
 
+@pytest.mark.parametrize("failing", ["failing_reads", "failing_commits"])
+async def test_a_store_that_fails_the_last_checkpoint_keeps_nobody_from_letting_go(
+    make_scene: MakeScene, failing: str
+) -> None:
+    scene = make_scene()
+    await scene.assignment.assign([P0, P1])
+    await scene.take(batch(0, "ab"), batch(0, "c", place=P1))
+    setattr(scene.opening.stores[P0], failing, 1)
+    scene.writer(P1).gate = gate = asyncio.Event()
+    revoking = asyncio.create_task(scene.assignment.revoke(5.0))
+    await until("the last commit of the other", lambda: scene.writer(P1).begun)
+    await asyncio.wait([revoking], timeout=1)
+    waited = not revoking.done()
+    gate.set()
+    await asyncio.wait([revoking])
+    revoking.exception()  # raised or told: it ends the worker either way
+    assert waited, "the other's last checkpoint would be lost"
+    assert scene.opening.held == set()
+
+
 async def close_after(scene: Scene) -> None:
     """As the worker does once `crash` was called."""
     try:
