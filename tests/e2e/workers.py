@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -23,8 +24,11 @@ GRACE_S = 20.0  # to see by how much a stop missed it
 
 def get(url: str, path: str, timeout_s: float = 10.0) -> Any:
     """The JSON answer. Raises OSError when there is none."""
-    with urllib.request.urlopen(f"{url}{path}", timeout=timeout_s) as answer:
-        return json.load(answer)
+    try:
+        with urllib.request.urlopen(f"{url}{path}", timeout=timeout_s) as answer:
+            return json.load(answer)
+    except http.client.HTTPException as err:  # killed in the middle of its answer
+        raise ConnectionError(str(err)) from err
 
 
 class Worker:
