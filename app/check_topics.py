@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.check_probes import DEADLINE_S, Finding, Mark
-from app.config import Config, changelog_topic
+from app.config import Config
 from app.transport.admin import (
     TopicInfo,
     admin_client,
@@ -16,6 +16,7 @@ from app.transport.admin import (
     topics_of,
 )
 from domain.errors import DependencyError
+from domain.spec import changelog_topic
 
 UNLIMITED_MS = 2**63 - 1
 Settings = Mapping[str, str | None]

@@ -81,6 +81,11 @@ class TableSpec:
     finals_topic: str | None = None  # not an input of the function
 
 
+def changelog_topic(app: str, topic: str) -> str:
+    """The topic that holds the state of one source topic's tables."""
+    return f"{app}-{topic}-changelog"
+
+
 def fingerprint(topic: TopicSpec, table: TableSpec) -> str:
     """16 hex digits over every input of the function for one table: equal means comparable counts."""
     inputs = {

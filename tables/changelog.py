@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from domain.errors import FencedError, RefusedError, TaintedError
 from domain.rows import Row
+from domain.spec import changelog_topic
 
 BATCH_BYTES = 512 << 10
 TRANSACTION_TIMEOUT_MS = 15_000
@@ -24,10 +25,6 @@ DROP_POLL_S = 0.1
 FENCED_STATES = "FATAL_ERROR"
 
 Result = TypeVar("Result")
-
-
-def changelog_topic(app: str, topic: str) -> str:
-    return f"{app}-{topic}-changelog"
 
 
 def transactional_id(app: str, topic: str, partition: int) -> str:

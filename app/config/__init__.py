@@ -1,6 +1,5 @@
 """The configuration: one TOML file, overridden by the environment. docs/configuration.md lists the settings."""
 
-from app.config.crosscheck import changelog_topic
 from app.config.gaps import AcceptedGap, parse_gaps
 from app.config.inactive import INACTIVE, inactive_settings, refuse_inactive
 from app.config.load import MINIMAL, load_config, parse_config, read_secret, web_token
@@ -18,7 +17,6 @@ __all__ = [
     "ConfigProblemsError",
     "Duration",
     "all_settings",
-    "changelog_topic",
     "inactive_settings",
     "load_config",
     "parse_config",

@@ -9,6 +9,7 @@ from math import gcd
 from app.config.model import Backend, Config, TableSection, TopicSection
 from app.config.units import UNIT_MS, Duration
 from domain.errors import ConfigError
+from domain.spec import changelog_topic
 
 MINUTE_MS = UNIT_MS["m"]
 TOPIC_NAME_MAX = 249
@@ -26,11 +27,6 @@ def cross_check(config: Config) -> Iterator[ConfigError]:
     yield from _state(config)
     yield from _sinks(config, topics)
     yield from _web(config)
-
-
-def changelog_topic(app_id: str, topic: str) -> str:
-    """The topic that holds the state of one source topic's tables."""
-    return f"{app_id}-{topic}-changelog"
 
 
 def _names(config: Config) -> Iterator[ConfigError]:

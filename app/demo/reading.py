@@ -12,13 +12,13 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from app.cli_inspect import fetch
-from app.config import changelog_topic
 from app.demo.errors import DemoError
 from app.demo.settings import APP, TABLE, TOPIC
 from app.demo.verdict import MALFORMED_SLOT, TOP, Archived, Contents, Live, LiveWindow, State, content_of
 from domain.errors import RecountError
 from domain.progress import decode_follower, decode_state
 from domain.rows import Kind, Role, RowKey, parse_key, unpack_cell, unpack_certificate
+from domain.spec import changelog_topic
 from sinks.archive.fs import FileSystem
 from sinks.archive.reader import lines_of, list_open, list_parts
 

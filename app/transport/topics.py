@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 from app.transport.admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
 from domain.errors import DependencyError, RefusedError
-from tables.changelog import changelog_topic
+from domain.spec import changelog_topic
 
 log = structlog.get_logger(__name__)
 

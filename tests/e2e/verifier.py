@@ -17,10 +17,10 @@ from domain import rows
 from domain.certificate import Certificate
 from domain.progress import decode_follower, decode_state
 from domain.rows import Kind, Role, parse_key
+from domain.spec import changelog_topic
 from sinks.archive.archive import Archive, ArchiveSettings
 from sinks.archive.reader import list_open, read_lines
 from sinks.archive.verify import verify_partition
-from tables.changelog import changelog_topic
 from tests import kafka
 from tests.e2e.workers import Worker
 from tests.kafka import Record, run_apart

@@ -12,8 +12,9 @@ import pytest
 
 from domain.errors import FencedError, TaintedError
 from domain.rows import Row
+from domain.spec import changelog_topic
 from lab import Lab
-from tables.changelog import BATCH_BYTES, ChangelogReader, ChangelogSettings, ChangelogWriter, changelog_topic
+from tables.changelog import BATCH_BYTES, ChangelogReader, ChangelogSettings, ChangelogWriter
 from tests import kafka
 from tests.kafka import MakeTopic, unique
 

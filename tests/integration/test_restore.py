@@ -17,8 +17,8 @@ from domain import rows as row_format
 from domain.progress import decode_state
 from domain.record import Batch
 from domain.rows import Kind, Role, Row, parse_key, progress_key
-from domain.spec import EventTime, KeyField, TableSpec, TimeFormat, TopicSpec
-from tables.changelog import ChangelogReader, ChangelogSettings, ChangelogWriter, changelog_topic
+from domain.spec import EventTime, KeyField, TableSpec, TimeFormat, TopicSpec, changelog_topic
+from tables.changelog import ChangelogReader, ChangelogSettings, ChangelogWriter
 from tables.restore import Restored, restore
 from tables.rocksdb import Position, RocksSettings, RocksStore, StoreClosedError
 from tests import kafka

@@ -9,7 +9,7 @@ import pytest
 from app.transport.admin import topic_settings, topics_of
 from app.transport.topics import ChangelogWish, prepare_topics
 from domain.errors import DependencyError, RefusedError
-from tables.changelog import changelog_topic
+from domain.spec import changelog_topic
 from tests import kafka
 from tests.kafka import MakeTopic, unique
 
