@@ -15,14 +15,16 @@ from pathlib import Path
 import structlog
 
 from agents.checkpointer import Checkpointer, Committed
+from agents.counts import Backlog
 from agents.events import Listener
-from agents.follower import FollowerSettings, LogFollower, Synced
-from agents.opening import Archives, Opened, Opening, to_the_end
+from agents.following import Followers, FollowSettings
+from agents.opening import Opened, Opening, Sinks, to_the_end
 from agents.partition import Partition, gap
 from agents.source import Place, Source
 from domain.errors import DependencyError, FencedError, RecountError, RetriableError, TaintedError
 from domain.position import Step
 from domain.record import Batch
+from domain.rows import Role
 from domain.spec import TableSpec, TopicSpec
 from tables.changelog import ChangelogSettings
 from tables.rocksdb import RocksSettings
@@ -30,6 +32,7 @@ from tables.rocksdb import RocksSettings
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
+COUNTS_THREADS = 4
 TEND_S = 5.0
 
 
@@ -39,7 +42,7 @@ class AssignmentSettings:
     data_dir: Path
     changelog: ChangelogSettings
     rocks: RocksSettings = field(default_factory=RocksSettings)
-    follower: FollowerSettings = field(default_factory=FollowerSettings)
+    follow: FollowSettings = field(default_factory=FollowSettings)
     checkpoint_interval_s: float = 1.0
     revoke_budget_s: float = 5.0
     fenced_patience_s: float = 30.0  # a zombie hears of its rebalance within the session timeout
@@ -53,7 +56,7 @@ class Owned:
     opened: Opened
     partition: Partition
     checkpointer: Checkpointer
-    follower: LogFollower | None
+    followers: Followers
     hole_at: int = -1
 
 
@@ -65,7 +68,7 @@ class Assignment:
         topics: Iterable[TopicSpec],
         tables: Iterable[TableSpec],
         source: Source,
-        archives: Archives | None,
+        sinks: Sinks,
         settings: AssignmentSettings,
         listener: Listener,
         crash: Callable[[BaseException], None],
@@ -73,11 +76,11 @@ class Assignment:
         self.topics = {topic.name: topic for topic in topics}
         self.tables = {table.name: table for table in tables}
         self._source = source
-        self._archives = archives
+        self._archives = sinks.archives
         self._settings = settings
         self._listener = listener
         self._crash = crash
-        self._opening = Opening(self.topics, self.tables, source, archives, settings, listener)
+        self._opening = Opening(self.topics, self.tables, source, sinks, settings, listener)
         self._owned: dict[Place, Owned] = {}
         self._locks: dict[Place, asyncio.Lock] = {}
         self._background: set[asyncio.Task[None]] = set()
@@ -85,6 +88,9 @@ class Assignment:
         self._closed = False
         self._epoch = 0  # counts revokes: a restore that outlasts one is not ours any more
         self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
+        # Few: each holds a connection, and puts wait for the server, not for us.
+        self._putters = ThreadPoolExecutor(COUNTS_THREADS, thread_name_prefix="counts")
+        self._backlog = Backlog(settings.follow.counts.backlog_cells)
 
     # -- what we own ---------------------------------------------------------------------------
 
@@ -139,27 +145,28 @@ class Assignment:
         return self._locks.setdefault(place, asyncio.Lock())
 
     def _own(self, place: Place, opened: Opened) -> None:
-        partition = opened.partition
-        checkpointer = Checkpointer(
-            partition, opened.writer, self._settings.checkpoint_interval_s, self._committed, self._failed
+        partition, settings = opened.partition, self._settings
+        followers = Followers(
+            partition,
+            opened.logs,
+            opened.counts,
+            settings.follow,
+            self._backlog,
+            self._putters,
+            self._source,
+            self._listener,
         )
-        follower = None
-        if opened.sink is not None and partition.archive is not None:
-            follower = LogFollower(
-                str(place),
-                opened.sink,
-                partition.archive.next_offset,
-                self._settings.follower,
-                _ArchiveListener(self, place),
-                lambda: self._close_before(partition),
-            )
-            follower.start()
-            assert follower.task is not None
-            follower.task.add_done_callback(partial(self._follower_ended, partition))
+
+        def committed(_: Partition, done: Committed) -> None:
+            followers.committed(done)
+            self._committed(partition, done)
+
+        checkpointer = Checkpointer(partition, opened.writer, settings.checkpoint_interval_s, committed, self._failed)
+        followers.start(self._follower_ended)
         self._watch(checkpointer.start())
-        self._owned[place] = Owned(opened, partition, checkpointer, follower)
+        self._owned[place] = Owned(opened, partition, checkpointer, followers)
         self._listener.owned(place)
-        if self._archives is not None and opened.sink is not None:
+        if self._archives is not None and Role.ARCHIVE in opened.logs:
             self._spawn(self._recover_archive(place))
 
     async def revoke(self, budget_s: float | None = None) -> None:
@@ -179,22 +186,19 @@ class Assignment:
         try:
             async with asyncio.timeout(budget_s):
                 await owned.checkpointer.close()
-                await self._close_follower(owned, budget_s / 2)
+                await owned.followers.close_logs(budget_s / 2)
+                await owned.checkpointer.checkpoint()
+                await owned.followers.close_counts(budget_s / 4)
                 await owned.checkpointer.checkpoint()
         except (TimeoutError, RetriableError, FencedError) as err:
             log.warning("no last checkpoint: the next owner folds it again", partition=str(place), reason=repr(err))
         finally:
             await self._drop(place, owned)
 
-    async def _close_follower(self, owned: Owned, budget_s: float) -> None:
-        if owned.follower is not None:
-            owned.partition.archive_durable = max(owned.partition.archive_durable, await owned.follower.close(budget_s))
-
     async def _drop(self, place: Place, owned: Owned) -> None:
         """Let go of everything at once, waiting for nobody. Runs to its end: the directory is locked until then."""
         owned.checkpointer.abort()
-        if owned.follower is not None:
-            owned.follower.abort()
+        owned.followers.abort()
         await to_the_end(self._close_opened(place, owned))
 
     async def _close_opened(self, place: Place, owned: Owned) -> None:
@@ -227,8 +231,7 @@ class Assignment:
             return
         owned.hole_at = -1
         timed = partition.fold(batch)
-        if owned.follower is not None:
-            owned.follower.offer(timed)
+        owned.followers.offer(timed)
         self._listener.folded(place, partition, len(batch))
         owned.checkpointer.folded()
 
@@ -262,7 +265,7 @@ class Assignment:
 
     def _committed(self, partition: Partition, result: Committed) -> None:
         place = Place(partition.topic.name, partition.partition)
-        self._listener.committed(place, partition, result.rows, result.seconds)
+        self._listener.committed(place, partition, len(result.encoded.rows), result.seconds)
         self._group_offsets[place] = partition.group_offset()
 
     def _failed(self, partition: Partition, error: FencedError | TaintedError) -> None:
@@ -313,15 +316,9 @@ class Assignment:
                 if await asyncio.get_running_loop().run_in_executor(self._recoverers, work):
                     return
             except RetriableError as err:
-                self._listener.sink_failed(place, err)
+                self._listener.sink_failed(place, Role.ARCHIVE, err)
                 log.warning("archive recovery: trying again", partition=str(place), reason=str(err))
             await asyncio.sleep(10 * RETRY_S)
-
-    def _close_before(self, partition: Partition) -> int | None:
-        """Archive windows ending at or before this get no more on-time records."""
-        times = [t.standing.stream_time for t in partition.tables if t.standing.stream_time is not None]
-        grace = max(t.spec.grace_ms for t in partition.tables)
-        return min(times) - grace if times else None
 
     # -- tasks ---------------------------------------------------------------------------------
 
@@ -353,30 +350,3 @@ class Assignment:
                 self._crash(error)
 
         task.add_done_callback(ended)
-
-
-class _ArchiveListener:
-    """What the archive follower of one partition tells."""
-
-    def __init__(self, assignment: Assignment, place: Place) -> None:
-        self._assignment = assignment
-        self._place = place
-
-    def synced(self, done: Synced) -> None:
-        assignment, place = self._assignment, self._place
-        partition = assignment.partitions().get(place)
-        if partition is not None:
-            # Also the last word of an assignment before, if we own the partition again: durable is durable.
-            partition.archive_durable = max(partition.archive_durable, done.next_offset)
-        assignment._listener.archived(place, done)  # noqa: SLF001 - one room
-
-    def failed(self, error: RetriableError) -> None:
-        self._assignment._listener.sink_failed(self._place, error)  # noqa: SLF001
-
-    def backlog(self, size: int, *, full: bool) -> None:
-        source = self._assignment._source  # noqa: SLF001
-        self._assignment._listener.backlog(self._place, size, full=full)  # noqa: SLF001
-        if full:
-            source.pause(self._place)
-        else:
-            source.resume(self._place)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agents.partition import Checkpoint, Partition
+from agents.partition import Checkpoint, Encoded, Partition
 from domain.errors import FencedError, TaintedError
 from tables.changelog import ChangelogWriter
 from tables.rocksdb import Position
@@ -17,9 +17,10 @@ MAX_DIRTY = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What one checkpoint took."""
+    """A checkpoint that is committed and in the store, with its rows."""
 
-    rows: int
+    checkpoint: Checkpoint
+    encoded: Encoded
     seconds: float
 
 
@@ -86,13 +87,12 @@ class Checkpointer:
         self._half_done = True
         partition = self._partition
         began = time.monotonic()
-        rows = await asyncio.to_thread(checkpoint.rows, partition.store)
-        last = await self._writer.commit(rows)
-        position = Position(checkpoint.tables[0].progress.state_id, last)
-        await asyncio.to_thread(partition.store.commit, rows, position)
+        encoded = await asyncio.to_thread(checkpoint.encode, partition.store)
+        last = await self._writer.commit(encoded.rows)
+        await asyncio.to_thread(partition.store.commit, encoded.rows, Position(partition.state_id, last))
         partition.committed(checkpoint)
         self._half_done = False
-        self._done(partition, Committed(len(rows), time.monotonic() - began))
+        self._done(partition, Committed(checkpoint, encoded, time.monotonic() - began))
 
     async def close(self) -> None:
         """Let the checkpoint in flight finish, then stop; later ones are the caller's."""

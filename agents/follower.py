@@ -8,18 +8,16 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import structlog
 
+from agents.hop import Hop, StoppedError
 from domain.errors import SinkUnavailableError
 from domain.record import TimedBatch
 from sinks.base import LogSink
 
 log = structlog.get_logger(__name__)
-Result = TypeVar("Result")
-
-MAX_BACKOFF_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +43,6 @@ class FollowerListener(Protocol):
     def synced(self, done: Synced) -> None: ...
     def failed(self, error: SinkUnavailableError) -> None: ...
     def backlog(self, size: int, *, full: bool) -> None: ...
-
-
-class _StoppedError(Exception):
-    """The follower was asked to stop while it waited for its sink."""
 
 
 class LogFollower:
@@ -78,16 +72,13 @@ class LogFollower:
         self._unsynced_lines = 0
         self._full = False
         self._arrived = asyncio.Event()
-        self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._hop = ThreadPoolExecutor(1, thread_name_prefix=f"follower-{name}")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"follower-{name}")
+        self._hop = Hop(self._thread, listener.failed)
         self._gone = False
 
-    def start(self) -> None:
+    def start(self) -> asyncio.Task[None]:
         self._task = asyncio.create_task(self._run(), name=f"follower {self._name}")
-
-    @property
-    def task(self) -> asyncio.Task[None] | None:
         return self._task
 
     def offer(self, batch: TimedBatch) -> None:
@@ -105,18 +96,18 @@ class LogFollower:
         loop = asyncio.get_running_loop()
         due = loop.time() + self._settings.sync_interval_s
         try:
-            while not self._stop.is_set():
+            while not self._hop.stop.is_set():
                 await self._wait_until(due)
                 await self._write_waiting()
                 if loop.time() >= due or self._unsynced > self._settings.sync_bytes:
                     await self._sync()
                     due = loop.time() + self._settings.sync_interval_s
-        except _StoppedError:
+        except StoppedError:
             return
 
     async def _wait_until(self, due: float) -> None:
         """Until something arrived, the stop, or (when there is something to sync) the due time."""
-        if self._waiting or self._stop.is_set():
+        if self._waiting or self._hop.stop.is_set():
             return
         self._arrived.clear()
         loop = asyncio.get_running_loop()
@@ -127,9 +118,9 @@ class LogFollower:
             return
 
     async def _write_waiting(self) -> None:
-        while self._waiting and not self._stop.is_set() and self._unsynced <= self._settings.sync_bytes:
+        while self._waiting and not self._hop.stop.is_set() and self._unsynced <= self._settings.sync_bytes:
             batch = self._waiting[0]
-            await self._retried(partial(self._sink.write, batch))
+            await self._hop.retried(partial(self._sink.write, batch))
             self._waiting.popleft()
             self._bytes -= batch.batch.size
             self._unsynced += batch.batch.size
@@ -141,32 +132,12 @@ class LogFollower:
     async def _sync(self) -> None:
         # Also with nothing new: closed windows and idle files are finished here.
         before = self._close_before()
-        durable = await self._retried(partial(self._sink.sync, before))
+        durable = await self._hop.retried(partial(self._sink.sync, before))
         done = Synced(durable, self._unsynced_lines, self._unsynced, self._bytes)
         self._unsynced = self._unsynced_lines = 0
         if durable > self.durable:
             self.durable = durable
             self._listener.synced(done)
-
-    async def _retried(self, call: Callable[[], Result]) -> Result:
-        """The call's answer once the sink gives one."""
-        backoff_s = 0.5
-        while True:
-            try:
-                return await self._in_thread(call)
-            except SinkUnavailableError as err:
-                self._listener.failed(err)
-                log.warning("sink unavailable, retrying", sink=err.sink, reason=err.reason, retry_s=backoff_s)
-                try:
-                    async with asyncio.timeout(max(backoff_s, err.retry_after_s)):
-                        await self._stop.wait()
-                except TimeoutError:
-                    backoff_s = min(2 * backoff_s, MAX_BACKOFF_S)
-                else:
-                    raise _StoppedError from err
-
-    async def _in_thread(self, call: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._hop, call)
 
     async def close(self, deadline_s: float) -> int:
         """Write and sync what fits into the deadline, then let go; returns the durable next offset."""
@@ -175,19 +146,19 @@ class LogFollower:
                 await self._end_task()
                 while self._waiting:
                     batch = self._waiting[0]
-                    await self._in_thread(partial(self._sink.write, batch))
+                    await self._hop.call(partial(self._sink.write, batch))
                     self._waiting.popleft()
-                self.durable = max(self.durable, await self._in_thread(self._sink.close))
+                self.durable = max(self.durable, await self._hop.call(self._sink.close))
         except (TimeoutError, SinkUnavailableError) as err:
             log.warning("sink not closed cleanly; the next owner goes on", follower=self._name, reason=repr(err))
             self.abort()
         else:
             self._gone = True
-            self._hop.shutdown(wait=False)
+            self._thread.shutdown(wait=False)
         return self.durable
 
     async def _end_task(self) -> None:
-        self._stop.set()
+        self._hop.stop.set()
         self._arrived.set()
         if self._task is not None:
             await asyncio.wait([self._task])
@@ -200,9 +171,9 @@ class LogFollower:
         if self._gone:
             return
         self._gone = True
-        self._stop.set()
+        self._hop.stop.set()
         self._arrived.set()
         if self._task is not None:
             self._task.cancel()
-        self._hop.submit(self._sink.abort)
-        self._hop.shutdown(wait=False)
+        self._thread.submit(self._sink.abort)
+        self._thread.shutdown(wait=False)

@@ -13,13 +13,22 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from agents.events import Listener
-from agents.partition import Checkpoint, Partition, TableFold, first_progress, gap
+from agents.partition import Followed, Partition, TableFold, first_progress, gap
 from agents.source import Place, Source
 from domain.errors import RefusedError
-from domain.progress import Cut, FollowerProgress, StateProgress, decode_follower, decode_state, record_crc
+from domain.progress import (
+    CountsProgress,
+    Cut,
+    FollowerProgress,
+    StateProgress,
+    decode_counts,
+    decode_follower,
+    decode_state,
+    record_crc,
+)
 from domain.rows import Role, progress_key
 from domain.spec import TableSpec, TopicSpec, fingerprint
-from sinks.base import LogSink
+from sinks.base import CellSink, LogSink
 from tables.changelog import Bounds, ChangelogReader, ChangelogSettings, ChangelogWriter
 from tables.restore import Restored, restore
 from tables.rocksdb import Position, RocksSettings, RocksStore
@@ -38,6 +47,32 @@ class Archives(Protocol):
 
     def recover(self, topic: str, partition: int) -> bool:
         """Finish files of dead owners, never our own; False: some still wait, ask again. Blocking, idempotent."""
+
+
+class HBase(Protocol):
+    """The process's HBase. Making a sink does no I/O."""
+
+    def counts(self, table: str, partition: int) -> CountsSink: ...
+
+    def events(self, topic: str, partition: int, start: int) -> LogSink | None:
+        """None: this topic's records don't go there."""
+
+    def takes_events(self, topic: str) -> bool: ...
+
+
+class CountsSink(CellSink, Protocol):
+    """A cell sink that remembers how far it got."""
+
+    def next_offset(self) -> int | None:
+        """Of the frontier; None: nothing was ever put."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """The sinks that are configured."""
+
+    archives: Archives | None = None
+    hbase: HBase | None = None
 
 
 class OpeningSettings(Protocol):
@@ -60,7 +95,8 @@ class Opened:
     partition: Partition
     writer: ChangelogWriter
     store: RocksStore
-    sink: LogSink | None
+    logs: Mapping[Role, LogSink]
+    counts: Mapping[str, CellSink]
 
     async def close(self) -> None:
         await _close(self.writer, self.store)
@@ -74,14 +110,14 @@ class Opening:
         topics: Mapping[str, TopicSpec],
         tables: Mapping[str, TableSpec],
         source: Source,
-        archives: Archives | None,
+        sinks: Sinks,
         settings: OpeningSettings,
         listener: Listener,
     ) -> None:
         self._topics = topics
         self._tables = tables
         self._source = source
-        self._archives = archives
+        self._sinks = sinks
         self._settings = settings
         self._listener = listener
 
@@ -106,14 +142,26 @@ class Opening:
             partition = await self._resume(place, store, restored)
             # 4. New tables: their progress is committed before their first record is folded.
             await _commit_first(partition, writer, store)
-            sink = None
-            if self._archives is not None and partition.archive is not None:
-                start = partition.archive.next_offset
-                sink = self._archives.open(self._topics[place.topic], place.partition, start)
+            logs = self._open_logs(place, partition)
+            counts: dict[str, CellSink] = {}
+            if self._sinks.hbase is not None:
+                counts = {name: self._sinks.hbase.counts(name, place.partition) for name in partition.counts}
         except BaseException:
             await to_the_end(_close(writer, store))
             raise
-        return Opened(partition, writer, store, sink)
+        return Opened(partition, writer, store, logs, counts)
+
+    def _open_logs(self, place: Place, partition: Partition) -> dict[Role, LogSink]:
+        found: dict[Role, LogSink] = {}
+        for role, one in partition.logs.items():
+            if role is Role.ARCHIVE and self._sinks.archives is not None:
+                topic = self._topics[place.topic]
+                found[role] = self._sinks.archives.open(topic, place.partition, one.next_offset)
+            elif role is Role.EVENTS and self._sinks.hbase is not None:
+                events = self._sinks.hbase.events(place.topic, place.partition, one.next_offset)
+                assert events is not None
+                found[role] = events
+        return found
 
     async def _restore(self, place: Place, store: RocksStore) -> Restored:
         began = time.monotonic()
@@ -143,10 +191,11 @@ class Opening:
             if spec.topic == topic.name:
                 progress = await self._table_progress(place, store, spec, state_id, bounds)
                 tables.append(TableFold.resume(spec, progress, restored.ahead.get(spec.name)))
-        archive = self._archive_progress(store, state_id, tables)
+        logs = self._logs_followed(place, store, state_id, tables, bounds)
+        counts = self._counts_followed(store, tables)
         for cut in self._accepted(place, bounds):
-            _skip(tables, archive, cut)
-        partition = Partition(topic, place.partition, store, tables, archive)
+            _skip(tables, logs, cut)
+        partition = Partition(topic, place.partition, store, state_id, tables, logs, counts)
         await self._check_source(place, partition, bounds)
         return partition
 
@@ -158,6 +207,17 @@ class Opening:
                 f"its changelog holds no progress, but the consumer group had got to offset {committed}",
                 "Restore the changelog topic; or count from the start again under a new app.id",
             )
+        for spec in self._tables.values():
+            if spec.topic == place.topic and self._sinks.hbase is not None:
+                sink = self._sinks.hbase.counts(spec.name, place.partition)
+                await asyncio.to_thread(sink.claim)
+                known = await asyncio.to_thread(sink.next_offset)
+                if known:
+                    raise RefusedError(
+                        f"state of {place} is lost",
+                        f"its changelog holds no progress, but HBase has counts of table {spec.name} up to {known}",
+                        "Restore the changelog topic; or drop the table's HBase tables and count from the start again",
+                    )
 
     async def _table_progress(
         self, place: Place, store: RocksStore, spec: TableSpec, state_id: str, bounds: Bounds
@@ -177,14 +237,31 @@ class Opening:
             )
         return progress
 
-    def _archive_progress(self, store: RocksStore, state_id: str, tables: list[TableFold]) -> FollowerProgress | None:
-        if self._archives is None:
-            return None
-        value = store.get(progress_key(Role.ARCHIVE))
-        if value is not None:
-            return decode_follower(value)
-        start = min(table.committed.start for table in tables)
-        return FollowerProgress(state_id=state_id, start=start, next_offset=start)
+    def _logs_followed(
+        self, place: Place, store: RocksStore, state_id: str, tables: list[TableFold], bounds: Bounds
+    ) -> list[Followed]:
+        hbase = self._sinks.hbase
+        roles = [Role.ARCHIVE] if self._sinks.archives is not None else []
+        roles += [Role.EVENTS] if hbase is not None and hbase.takes_events(place.topic) else []
+        # What the source no longer has can't be followed from the tables' start.
+        start = max([min((t.committed.start for t in tables), default=bounds.begin), bounds.begin])
+        found = []
+        for role in roles:
+            value = store.get(progress_key(role))
+            progress = FollowerProgress(state_id=state_id, start=start, next_offset=start)
+            found.append(Followed.resume(role, progress if value is None else decode_follower(value)))
+        return found
+
+    def _counts_followed(self, store: RocksStore, tables: list[TableFold]) -> list[Followed]:
+        found = []
+        for table in tables if self._sinks.hbase is not None else ():
+            value = store.get(progress_key(Role.COUNTS, table.spec.name))
+            state = table.committed
+            progress = CountsProgress(state_id=state.state_id, start=state.start, next_offset=state.start)
+            if value is not None:
+                progress = decode_counts(value)
+            found.append(Followed.resume(Role.COUNTS, progress, table.spec.name))
+        return found
 
     def _accepted(self, place: Place, bounds: Bounds) -> list[Cut]:
         accepted = self._settings.accept_gaps.get(place)
@@ -194,7 +271,7 @@ class Opening:
 
     async def _check_source(self, place: Place, partition: Partition, bounds: Bounds) -> None:
         """Refuse a gap, and a topic re-created under its name."""
-        furthest = max(table.standing.next_offset for table in partition.tables)
+        furthest = max([partition.next_offset, *(table.standing.next_offset for table in partition.tables)])
         if furthest > bounds.end:
             raise _recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
         if bounds.begin > partition.next_offset:
@@ -230,24 +307,23 @@ async def _close(writer: ChangelogWriter, store: RocksStore | None) -> None:
 
 async def _commit_first(partition: Partition, writer: ChangelogWriter, store: RocksStore) -> None:
     """Commit the progress rows that don't exist yet, and only those: others may have rows ahead of them."""
-    checkpoint: Checkpoint = partition.first_cut()
-    rows = [row for row in checkpoint.rows(store) if store.get(row[0]) is None]
+    rows = [row for row in partition.first_cut().progress_rows() if store.get(row[0]) is None]
     if not rows:
         return
     last = await writer.commit(rows)
-    position = None if any(table.ahead for table in partition.tables) else last
-    state_id = checkpoint.tables[0].progress.state_id
-    await asyncio.to_thread(store.commit, rows, None if position is None else Position(state_id, position))
+    position = None if any(table.ahead for table in partition.tables) else Position(partition.state_id, last)
+    await asyncio.to_thread(store.commit, rows, position)
 
 
-def _skip(tables: list[TableFold], archive: FollowerProgress | None, cut: Cut) -> None:
+def _skip(tables: list[TableFold], logs: list[Followed], cut: Cut) -> None:
     """Go on after a gap the operator accepted: progress moves over it and keeps it as a cut."""
     for table in tables:
         if cut.first <= table.standing.next_offset < cut.next:
             table.committed.cuts = [*table.committed.cuts, Cut(table.standing.next_offset, cut.next)]
             table.standing.next_offset = cut.next
-    if archive is not None and cut.first <= archive.next_offset < cut.next:
-        archive.next_offset = cut.next
+    for log_follower in logs:
+        if cut.first <= log_follower.next_offset < cut.next:
+            log_follower.reached(cut.next)
 
 
 def _recreated(place: Place, why: str) -> RefusedError:

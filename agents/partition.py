@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+
+from msgspec import structs
 
 from domain.decode import Decoder
 from domain.errors import RefusedError
@@ -14,7 +16,7 @@ from domain.progress import Cut, FollowerProgress, StateProgress, Witness, encod
 from domain.record import Batch, TimedBatch
 from domain.rows import Role, Row, progress_key
 from domain.spec import TableSpec, TopicSpec, fingerprint
-from tables.cells import dirty_size, encode_dirty, known_ids
+from tables.cells import TableRows, dirty_size, encode_dirty, known_ids
 from tables.rocksdb import RocksStore
 
 
@@ -49,22 +51,55 @@ class TableCut:
     progress: StateProgress
 
 
+@dataclass(slots=True)
+class Followed:
+    """How far a follower got: committed, and durable in its sink."""
+
+    role: Role
+    committed: FollowerProgress
+    durable: FollowerProgress
+    table: str = ""
+
+    @classmethod
+    def resume(cls, role: Role, progress: FollowerProgress, table: str = "") -> Followed:
+        return cls(role, progress, progress, table)
+
+    @property
+    def next_offset(self) -> int:
+        return self.durable.next_offset
+
+    def reached(self, next_offset: int) -> None:
+        self.durable = structs.replace(self.durable, next_offset=max(self.durable.next_offset, next_offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A checkpoint's rows in commit order: what progress speaks for first, progress last; and apart by table."""
+
+    rows: list[Row]
+    tables: Mapping[str, TableRows]
+
+
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A cut between two batches. Rows are encoded later, off the loop; the dirty sets don't change any more."""
 
     tables: Sequence[TableCut]
-    archive: FollowerProgress | None
+    followers: Sequence[tuple[Followed, FollowerProgress]]
 
-    def rows(self, store: RocksStore) -> list[Row]:
-        """All rows in commit order: what progress speaks for first, progress last."""
+    def encode(self, store: RocksStore) -> Encoded:
+        by_table = {cut.table.spec.name: encode_dirty(store, cut.table.spec.name, cut.dirty) for cut in self.tables}
         found: list[Row] = []
-        for cut in self.tables:
-            found += encode_dirty(store, cut.table.spec.name, cut.dirty)
-        if self.archive is not None:
-            found.append((progress_key(Role.ARCHIVE), encode(self.archive)))
-        for cut in self.tables:
-            found.append((progress_key(Role.STATE, cut.table.spec.name), encode(cut.progress)))
+        for one in by_table.values():
+            found += one.cells
+            found += one.ids
+            found += one.certificates
+        found += self.progress_rows()
+        return Encoded(found, by_table)
+
+    def progress_rows(self) -> list[Row]:
+        found: list[Row] = [(progress_key(one.role, one.table), encode(progress)) for one, progress in self.followers]
+        found += [(progress_key(Role.STATE, cut.table.spec.name), encode(cut.progress)) for cut in self.tables]
         return found
 
 
@@ -79,18 +114,23 @@ class Partition:
         topic: TopicSpec,
         partition: int,
         store: RocksStore,
+        state_id: str,
         tables: Sequence[TableFold],
-        archive: FollowerProgress | None,
+        logs: Sequence[Followed] = (),
+        counts: Sequence[Followed] = (),
     ) -> None:
         self.topic = topic
         self.partition = partition
         self.store = store
+        self.state_id = state_id
         self.tables = tables
-        self.archive = archive  # committed
-        self.archive_durable = archive.next_offset if archive is not None else 0
+        self.logs = {one.role: one for one in logs}
+        self.counts = {one.table: one for one in counts}
         starts = [table.standing.next_offset for table in tables]
-        self.next_offset = seek_position([*starts, archive.next_offset] if archive is not None else starts)
+        self.next_offset = seek_position([*starts, *(one.next_offset for one in logs)])
         self.checkpoints = 0
+        self.settled = self.ready
+        """Whether the store's rows say what its progress rows say: not while some of a torn transaction are ahead."""
         self._decoder = Decoder(topic, [table.spec for table in tables])
         self._last_batch: Batch | None = None
         self._half_folded = False
@@ -130,39 +170,44 @@ class Partition:
         """Swap the dirty sets out, with all progress as of now. None when nothing moved or nothing may be committed."""
         if not self.ready or self._half_folded:
             return None
-        archive = self._archive_progress()
-        moved = [t for t in self.tables if t.standing.next_offset != t.committed.next_offset or t.dirty]
-        if archive is None and not moved:
+        followers = [(one, one.durable) for one in self._followed() if one.durable != one.committed]
+        moved = any(t.standing.next_offset != t.committed.next_offset or t.dirty for t in self.tables)
+        if not followers and not moved:
             return None
         cuts = []
         for table in self.tables:
             dirty, table.dirty = table.dirty, {}
             table.in_flight = dirty
             cuts.append(TableCut(table, dirty, self._progress(table)))
-        return Checkpoint(cuts, archive)
+        return Checkpoint(cuts, followers)
 
     def first_cut(self) -> Checkpoint:
         """Of a partition just assigned: the progress rows alone."""
-        return Checkpoint([TableCut(t, {}, t.committed) for t in self.tables], self.archive)
+        followers = [(one, one.committed) for one in self._followed()]
+        return Checkpoint([TableCut(t, {}, t.committed) for t in self.tables], followers)
 
     def committed(self, checkpoint: Checkpoint) -> None:
         """The checkpoint is durable and in the store."""
         for cut in checkpoint.tables:
             cut.table.committed = cut.progress
             cut.table.in_flight = {}
-        if checkpoint.archive is not None:
-            self.archive = checkpoint.archive
+        for one, progress in checkpoint.followers:
+            one.committed = progress
+        self.settled = True
         self.checkpoints += 1
 
     def group_offset(self) -> int:
         """What lag tools may see: counted and committed by every table."""
-        return seek_position(table.committed.next_offset for table in self.tables)
+        tables = [table.committed.next_offset for table in self.tables]
+        return seek_position(tables or [one.committed.next_offset for one in self.logs.values()])
 
-    def _archive_progress(self) -> FollowerProgress | None:
-        if self.archive is None or self.archive.next_offset == self.archive_durable:
-            return None
-        old = self.archive
-        return FollowerProgress(state_id=old.state_id, start=old.start, next_offset=self.archive_durable)
+    def committed_of(self, role: Role) -> int | None:
+        """Next offset of a log follower; None where there is none."""
+        one = self.logs.get(role)
+        return None if one is None else one.committed.next_offset
+
+    def _followed(self) -> list[Followed]:
+        return [*self.logs.values(), *self.counts.values()]
 
     def _progress(self, table: TableFold) -> StateProgress:
         old, standing = table.committed, table.standing

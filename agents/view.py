@@ -45,10 +45,12 @@ class WorkerView:
             state="paused" if place in self.paused else "running" if partition.ready else "restoring",
             next_offset=partition.group_offset(),
             end_offset=self._end_offset(place),
-            archive_next_offset=partition.archive.next_offset if partition.archive is not None else None,
+            archive_next_offset=partition.committed_of(Role.ARCHIVE),
             stream_time_ms=max(times, default=None),
             checkpoints=partition.checkpoints,
             last_checkpoint_age_ms=None if committed_at is None else int((time.monotonic() - committed_at) * 1000),
+            hbase_next_offset=min((one.next_offset for one in partition.counts.values()), default=None),
+            events_next_offset=partition.committed_of(Role.EVENTS),
         )
 
     def owned(self, table: str) -> list[int]:

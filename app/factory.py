@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from agents.assignment import Assignment, AssignmentSettings
 from agents.count import count_agent
+from agents.counts import CountsSettings
 from agents.follower import FollowerSettings
+from agents.following import FollowSettings
+from agents.opening import Sinks
 from agents.source import Place
 from agents.view import WorkerView
 from app.archives import ProcessArchives
@@ -25,12 +28,18 @@ from app.transport.topics import ChangelogWish, prepare_topics
 from app.web.api import build_app
 from app.web.server import WebServer
 from domain.errors import DependencyError, SinkUnavailableError
+from domain.rows import Role
+from domain.spec import TableSpec, TopicSpec
 from sinks.archive.archive import Archive, ArchiveSettings
+from sinks.hbase.connection import Pool
+from sinks.hbase.sinks import HBaseSinks
 from tables.changelog import ChangelogSettings
 from tables.rocksdb import RocksSettings
 
 CELL_BYTES = 100  # a cell's row with its share of a block
 ARCHIVE_DEADLINE_S = 30.0
+EVENTS_SYNC_BYTES = 16 << 20
+EVENTS_BACKLOG_BYTES = 64 << 20
 
 
 @dataclass(slots=True)
@@ -41,6 +50,7 @@ class Worker:
     assignment: Assignment
     source: KafkaSource
     archive: Archive | None
+    hbase: HBaseSinks | None
     view: WorkerView
     web: WebServer
     partitions: int
@@ -61,6 +71,7 @@ async def build_worker(
     bootstrap = config.kafka.bootstrap_servers
     counts = await prepare_topics(bootstrap, config.app.id, names, wish)
     archive = await _open_archive(config)
+    hbase = _hbase(config, topics, tables)
     metrics = Metrics()
     reporting = Reporting(metrics, tables, config.web.idle_timeout.ms / 1000)
     source = KafkaSource(bootstrap, config.app.id)
@@ -68,7 +79,7 @@ async def build_worker(
         topics,
         tables,
         source,
-        None if archive is None else ProcessArchives(archive),
+        Sinks(None if archive is None else ProcessArchives(archive), hbase),
         _assignment_settings(config, accept_gaps),
         reporting,
         crash,
@@ -97,7 +108,7 @@ async def build_worker(
     membership.app = app
     app.count_with(count_agent(assignment, crash))
     source.attach(app)
-    return Worker(app, assignment, source, archive, view, web, sum(counts.values()), lock)
+    return Worker(app, assignment, source, archive, hbase, view, web, sum(counts.values()), lock)
 
 
 def _unready(membership: FaustMembership, view: WorkerView) -> str | None:
@@ -115,22 +126,39 @@ def _data_dir(config: Config) -> Path:
 
 
 def _assignment_settings(config: Config, accept_gaps: Mapping[Place, tuple[int, int]]) -> AssignmentSettings:
-    archive = config.sinks.archive
     session_s = config.kafka.session_timeout.ms / 1000
-    follower = FollowerSettings()
-    if archive is not None:
-        follower = FollowerSettings(archive.sync_interval.ms / 1000, backlog_bytes=archive.backlog_bytes)
     return AssignmentSettings(
         app=config.app.id,
         data_dir=_data_dir(config) / "state",
         changelog=ChangelogSettings(config.kafka.bootstrap_servers),
         rocks=RocksSettings(max(8 << 20, config.state.cache_cells * CELL_BYTES // 4)),
-        follower=follower,
+        follow=_follow_settings(config),
         checkpoint_interval_s=config.checkpoint.interval.ms / 1000,
         revoke_budget_s=config.checkpoint.revoke_budget.ms / 1000,
         fenced_patience_s=3 * session_s,
         accept_gaps=accept_gaps,
     )
+
+
+def _follow_settings(config: Config) -> FollowSettings:
+    archive, hbase = config.sinks.archive, config.sinks.hbase
+    logs = {}
+    if archive is not None:
+        logs[Role.ARCHIVE] = FollowerSettings(archive.sync_interval.ms / 1000, backlog_bytes=archive.backlog_bytes)
+    if hbase is None:
+        return FollowSettings(logs)
+    interval_s = hbase.interval.ms / 1000
+    logs[Role.EVENTS] = FollowerSettings(interval_s, EVENTS_SYNC_BYTES, EVENTS_BACKLOG_BYTES)
+    return FollowSettings(logs, CountsSettings(interval_s, hbase.backlog_cells))
+
+
+def _hbase(config: Config, topics: Iterable[TopicSpec], tables: Iterable[TableSpec]) -> HBaseSinks | None:
+    """Connects later: counting goes on without HBase, which catches up."""
+    section = config.sinks.hbase
+    if section is None:
+        return None
+    by_name = {topic.name: topic for topic in topics}
+    return HBaseSinks(Pool(*section.thrift), config.app.id, by_name, tables, section.events)
 
 
 async def _open_archive(config: Config) -> Archive | None:

@@ -34,6 +34,13 @@ class Metrics:
         self._archive_syncs = self._counter(names.ARCHIVE_SYNCS)
         self._archive_backlog = self._gauge(names.ARCHIVE_BACKLOG_BYTES)
         self._archive_errors = self._counter(names.ARCHIVE_ERRORS)
+        self._hbase_cells = self._counter(names.HBASE_CELLS)
+        self._hbase_backlog = self._gauge(names.HBASE_BACKLOG_CELLS)
+        self._hbase_lag = self._gauge(names.HBASE_LAG)
+        self._hbase_rescans = self._counter(names.HBASE_RESCANS)
+        self._hbase_errors = self._counter(names.HBASE_ERRORS)
+        self._hbase_events = self._counter(names.HBASE_EVENTS)
+        self._hbase_events_backlog = self._gauge(names.HBASE_EVENTS_BACKLOG_BYTES)
         self._lag = self._gauge(names.LAG)
         self._stream_time = self._gauge(names.STREAM_TIME)
         self._dirty_cells = self._gauge(names.DIRTY_CELLS)
@@ -82,23 +89,45 @@ class Metrics:
     def archive_backlog(self, topic: str, partition: int, size_bytes: int) -> None:
         self._archive_backlog.labels(topic, str(partition)).set(size_bytes)
 
+    def hbase_put(self, table: str, cells: int) -> None:
+        self._hbase_cells.labels(table).inc(cells)
+
+    def hbase_backlog(self, table: str, partition: int, cells: int) -> None:
+        self._hbase_backlog.labels(table, str(partition)).set(cells)
+
+    def hbase_rescan(self, table: str) -> None:
+        self._hbase_rescans.labels(table).inc()
+
+    def hbase_failed(self, topic: str) -> None:
+        self._hbase_errors.labels(topic).inc()
+
+    def hbase_events_put(self, topic: str, records: int) -> None:
+        self._hbase_events.labels(topic).inc(records)
+
+    def hbase_events_backlog(self, topic: str, partition: int, size_bytes: int) -> None:
+        self._hbase_events_backlog.labels(topic, str(partition)).set(size_bytes)
+
     def dirty_cells(self, table: str, partition: int, cells: int) -> None:
         self._dirty_cells.labels(table, str(partition)).set(cells)
 
     def forget(self, topic: str, tables: Iterable[str], partition: int) -> None:
         """Drop the gauges of a partition this worker no longer owns."""
         self._archive_backlog.remove(topic, str(partition))
+        self._hbase_events_backlog.remove(topic, str(partition))
         for table in tables:
             self._dirty_cells.remove(table, str(partition))
+            self._hbase_backlog.remove(table, str(partition))
 
     def partitions(self, statuses: Iterable[PartitionStatus]) -> None:
-        """Lag, stream time, paused and restoring of exactly these partitions; called at each scrape."""
-        for gauge in (self._lag, self._stream_time, self._paused, self._restoring):
+        """Lags, stream time, paused and restoring of exactly these partitions; called at each scrape."""
+        for gauge in (self._lag, self._hbase_lag, self._stream_time, self._paused, self._restoring):
             gauge.clear()
         for status in statuses:
             at = (status.topic, str(status.partition))
             if status.end_offset is not None:
                 self._lag.labels(*at).set(max(0, status.end_offset - status.next_offset))
+            if status.hbase_next_offset is not None:
+                self._hbase_lag.labels(*at).set(max(0, status.next_offset - status.hbase_next_offset))
             if status.stream_time_ms is not None:
                 self._stream_time.labels(*at).set(status.stream_time_ms / 1000)
             self._paused.labels(*at).set(status.state == "paused")

@@ -13,6 +13,7 @@ from agents.source import Place
 from agents.view import WorkerView
 from app.metrics import Metrics
 from domain.errors import FencedError, RecountError
+from domain.rows import Role
 from domain.spec import TableSpec
 
 log = structlog.get_logger(__name__)
@@ -27,6 +28,7 @@ class Reporting:
         self._idle_timeout_s = idle_timeout_s
         self._records_at: dict[Place, float] = {}
         self._view: WorkerView | None = None
+        self._full: dict[Place, set[Role]] = {}
         self._tallied: dict[tuple[Place, str], dict[str, int]] = {}
 
     def show_in(self, view: WorkerView) -> None:
@@ -53,6 +55,7 @@ class Reporting:
         view = self._shown
         view.restoring.discard(place)
         view.paused.discard(place)
+        self._full.pop(place, None)
         view.checkpoint_at.pop(place, None)
         self._records_at.pop(place, None)
         names = [table.name for table in self._tables if table.topic == place.topic]
@@ -90,20 +93,52 @@ class Reporting:
         else:
             self._metrics.commit_failed(place.topic)
 
-    def archived(self, place: Place, done: Synced) -> None:
-        self._metrics.archive_synced(place.topic)
-        self._metrics.archive_appended(place.topic, lines=done.lines, size_bytes=done.size)
-        self._metrics.archive_backlog(place.topic, place.partition, done.backlog)
+    def synced(self, place: Place, role: Role, done: Synced) -> None:
+        if role is Role.ARCHIVE:
+            self._metrics.archive_synced(place.topic)
+            self._metrics.archive_appended(place.topic, lines=done.lines, size_bytes=done.size)
+        else:
+            self._metrics.hbase_events_put(place.topic, done.lines)
+        self._waits(place, role, done.backlog)
 
-    def sink_failed(self, place: Place, error: RecountError) -> None:
-        del error
-        self._metrics.archive_failed(place.topic)
-
-    def backlog(self, place: Place, size: int, *, full: bool) -> None:
-        self._metrics.archive_backlog(place.topic, place.partition, size)
+    def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
+        self._waits(place, role, size)
+        full_logs = self._full.setdefault(place, set())
+        (full_logs.add if full else full_logs.discard)(role)
         paused = self._shown.paused
-        (paused.add if full else paused.discard)(place)
-        log.warning("archive backlog", partition=str(place), bytes=size, intake="paused" if full else "resumed")
+        (paused.add if full_logs else paused.discard)(place)
+        intake = "paused" if full_logs else "resumed"
+        log.warning(
+            "backlog full" if full else "backlog has room",
+            sink=role.value,
+            partition=str(place),
+            bytes=size,
+            intake=intake,
+        )
+
+    def _waits(self, place: Place, role: Role, size: int) -> None:
+        if role is Role.ARCHIVE:
+            self._metrics.archive_backlog(place.topic, place.partition, size)
+        else:
+            self._metrics.hbase_events_backlog(place.topic, place.partition, size)
+
+    def counts_put(self, place: Place, table: str, cells: int) -> None:
+        del place
+        self._metrics.hbase_put(table, cells)
+
+    def counts_backlog(self, place: Place, table: str, cells: int) -> None:
+        self._metrics.hbase_backlog(table, place.partition, cells)
+
+    def rescan(self, place: Place, table: str, since: int) -> None:
+        self._metrics.hbase_rescan(table)
+        log.info("rescan: counts go to HBase from the state", partition=str(place), table=table, since=since)
+
+    def sink_failed(self, place: Place, role: Role, error: RecountError) -> None:
+        del error
+        if role is Role.ARCHIVE:
+            self._metrics.archive_failed(place.topic)
+        else:
+            self._metrics.hbase_failed(place.topic)
 
     @property
     def _shown(self) -> WorkerView:

@@ -154,6 +154,62 @@ ARCHIVE_ERRORS = Metric(
     "Archive writes that failed and are tried again; nothing is lost.",
     "Rising: look at the NameNode, DataNodes, permissions and free space.",
 )
+HBASE_CELLS = Metric(
+    "recount_hbase_cells_total",
+    Kind.COUNTER,
+    "cells",
+    ("table",),
+    "Counts put into HBase, each the newest of a cell since it was last put.",
+    "Near the rate of records: keys hardly repeat within `sinks.hbase.interval`, a longer one may save puts.",
+)
+HBASE_BACKLOG_CELLS = Metric(
+    "recount_hbase_backlog_cells",
+    Kind.GAUGE,
+    "cells",
+    ("table", "partition"),
+    "Committed counts not in HBase yet.",
+    "Near `sinks.hbase.backlog_cells` in sum: HBase is down or too slow; past it they are read from the state again.",
+)
+HBASE_LAG = Metric(
+    "recount_hbase_lag_offsets",
+    Kind.GAUGE,
+    "offsets",
+    ("topic", "partition"),
+    "Source positions that are counted and committed, but not in HBase yet.",
+    "Growing: HBase doesn't take counts, look at its errors. Counting goes on, and HBase catches up by itself.",
+)
+HBASE_RESCANS = Metric(
+    "recount_hbase_rescans_total",
+    Kind.COUNTER,
+    "rescans",
+    ("table",),
+    "Times counts were read from the state for HBase: at starts, after outages, for new or emptied tables.",
+    "Rising without restarts: the backlog overflows, HBase is too slow or `sinks.hbase.backlog_cells` too small.",
+)
+HBASE_ERRORS = Metric(
+    "recount_hbase_errors_total",
+    Kind.COUNTER,
+    "errors",
+    ("topic",),
+    "Calls to HBase that failed and are tried again; nothing is lost.",
+    "Rising: look at the Thrift server, the region servers and the log's reasons.",
+)
+HBASE_EVENTS = Metric(
+    "recount_hbase_events_total",
+    Kind.COUNTER,
+    "records",
+    ("topic",),
+    "Records put into HBase, one row each.",
+    "Above the records read: ranges are put again after restarts, onto the same rows.",
+)
+HBASE_EVENTS_BACKLOG_BYTES = Metric(
+    "recount_hbase_events_backlog_bytes",
+    Kind.GAUGE,
+    "bytes",
+    ("topic", "partition"),
+    "Records read but not in HBase yet.",
+    "When it is full intake pauses: HBase is down or too slow for every record, look at its errors.",
+)
 LAG = Metric(
     "recount_lag_records",
     Kind.GAUGE,
@@ -212,6 +268,13 @@ ALL: tuple[Metric, ...] = (
     ARCHIVE_SYNCS,
     ARCHIVE_BACKLOG_BYTES,
     ARCHIVE_ERRORS,
+    HBASE_CELLS,
+    HBASE_BACKLOG_CELLS,
+    HBASE_LAG,
+    HBASE_RESCANS,
+    HBASE_ERRORS,
+    HBASE_EVENTS,
+    HBASE_EVENTS_BACKLOG_BYTES,
     LAG,
     STREAM_TIME,
     DIRTY_CELLS,

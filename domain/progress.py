@@ -54,6 +54,16 @@ class FollowerProgress(msgspec.Struct, kw_only=True):
     next_offset: int
 
 
+class CountsProgress(FollowerProgress, kw_only=True):
+    """Of a table's counts in a store that can be emptied: `table_id` names the filling it speaks of."""
+
+    table_id: str = ""  # empty: nothing was put yet
+
+
+class _StateId(msgspec.Struct):
+    state_id: str
+
+
 def encode(progress: StateProgress | FollowerProgress) -> bytes:
     return msgspec.json.encode(progress, order="deterministic")
 
@@ -66,7 +76,19 @@ def decode_follower(value: bytes) -> FollowerProgress:
     return _decode(value, FollowerProgress)
 
 
-Progress = TypeVar("Progress", StateProgress, FollowerProgress)
+def decode_counts(value: bytes) -> CountsProgress:
+    return _decode(value, CountsProgress)
+
+
+def state_id_of(value: bytes) -> str:
+    """Of a progress row of any role."""
+    try:
+        return msgspec.json.decode(value, type=_StateId).state_id
+    except (msgspec.MsgspecError, UnicodeDecodeError) as err:
+        raise CorruptRowError(f"progress row {value[:200]!r}: {err}") from err
+
+
+Progress = TypeVar("Progress", StateProgress, FollowerProgress, CountsProgress)
 
 
 def _decode(value: bytes, kind: type[Progress]) -> Progress:

@@ -6,9 +6,11 @@ They report durable positions; agents own progress.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from domain.record import TimedBatch
+from domain.rows import Row
 
 
 class LogSink(Protocol):
@@ -32,3 +34,24 @@ class LogSink(Protocol):
 
     def abort(self) -> None:
         """Let go at once without making anything durable. Nothing durable is deleted."""
+
+
+class CellSink(Protocol):
+    """Takes one table's counts of one partition: state rows, whose values are true at offset `next_offset - 1`.
+
+    What is true at a higher offset wins, in whatever order and by whomever it is put: a put is safe to repeat, and one
+    that comes late changes nothing. Durable when a method returns. After `SinkUnavailableError` any part may be put.
+    """
+
+    def claim(self) -> str:
+        """See that the sink is there and ours; the id of its present filling, another one if it was emptied.
+
+        Raises `RefusedError` when it holds something else's counts.
+        """
+
+    def put_cells(self, rows: Sequence[Row], next_offset: int) -> None: ...
+
+    def put_certificates(self, rows: Sequence[Row], next_offset: int) -> None: ...
+
+    def put_frontier(self, next_offset: int, stream_time: int | None, archive_next_offset: int | None) -> None:
+        """Say that everything up to here was put: after it was. `archive_next_offset` None: there is no archive."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from domain import rows
 from domain.certificate import Certificate
@@ -17,15 +18,24 @@ def dirty_size(dirty: Dirty) -> int:
     return sum(len(window.last) + len(window.ids) for window in dirty.values())
 
 
-def encode_dirty(store: RocksStore, table: str, dirty: Dirty) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """A table's rows in one checkpoint."""
+
+    cells: Sequence[Row]
+    ids: Sequence[Row]
+    certificates: Sequence[Row]
+
+
+def encode_dirty(store: RocksStore, table: str, dirty: Dirty) -> TableRows:
     """Rows of a table's dirty set on top of the stored values. The store must not change meanwhile."""
-    found: list[Row] = []
+    cells: list[Row] = []
+    ids: list[Row] = []
     for start, window in sorted(dirty.items()):
-        found += _cell_rows(store, table, start, window)
+        cells += _cell_rows(store, table, start, window)
         id_prefix = window_prefix(Kind.ID, table, start)
-        found += [(id_prefix + one, rows.pack_id(offset)) for one, offset in window.ids.items()]
-    found += _certificate_rows(store, table, dirty)
-    return found
+        ids += [(id_prefix + one, rows.pack_id(offset)) for one, offset in window.ids.items()]
+    return TableRows(cells, ids, _certificate_rows(store, table, dirty))
 
 
 def _cell_rows(store: RocksStore, table: str, start: int, window: DirtyWindow) -> list[Row]:

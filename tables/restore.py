@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from domain import rows as row_format
 from domain.fold import Ahead
-from domain.progress import StateProgress, decode_state
+from domain.progress import decode_state, state_id_of
 from domain.rows import Kind, Role, Row, parse_key
 from tables.changelog import Bounds, ChangelogReader
 from tables.rocksdb import Position, RocksStore
@@ -54,11 +54,11 @@ async def _read(
     async for chunk in reader.rows(first, bounds.end):
         found: list[Row] = [(key, value) for _, key, value in chunk]
         for row in found:
-            progress = _sort(row, loose)
-            if progress is not None:
-                if local is not None and progress.state_id != local.state_id:
+            state_id = _sort(row, loose)
+            if state_id is not None:
+                if local is not None and state_id != local.state_id:
                     raise _ForeignError
-                restored.state_id = progress.state_id
+                restored.state_id = state_id
         await asyncio.to_thread(store.commit, found)
         restored.rows += len(found)
         last = chunk[-1][0]
@@ -72,16 +72,15 @@ async def _read(
     return restored
 
 
-def _sort(row: Row, loose: dict[str, list[Row]]) -> StateProgress | None:
-    """Note a row as loose until its table's progress comes; returns the progress, if it is one."""
+def _sort(row: Row, loose: dict[str, list[Row]]) -> str | None:
+    """Note a row as loose until its table's progress comes; returns the state id, if it is a progress row."""
     key = parse_key(row[0])
     if key is None or row[1] is None:
         return None
     if key.kind is Kind.PROGRESS:
-        if key.tail != Role.STATE.value.encode():
-            return None
-        loose.pop(key.table, None)
-        return decode_state(row[1])
+        if key.tail == Role.STATE.value.encode():
+            loose.pop(key.table, None)
+        return state_id_of(row[1])
     loose.setdefault(key.table, []).append(row)
     return None
 

@@ -48,6 +48,8 @@ class PartitionStatus:
     stream_time_ms: int | None
     checkpoints: int
     last_checkpoint_age_ms: int | None
+    hbase_next_offset: int | None = None  # counts of all tables are in HBase up to here; None: not configured
+    events_next_offset: int | None = None  # records are in HBase up to here
 
 
 class TableView(Protocol):

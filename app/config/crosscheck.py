@@ -10,6 +10,7 @@ from app.config.model import Backend, Config, TableSection, TopicSection
 from app.config.units import UNIT_MS, Duration
 from domain.errors import ConfigError
 from domain.spec import changelog_topic
+from sinks.hbase.format import events_table, hbase_tables
 
 MINUTE_MS = UNIT_MS["m"]
 TOPIC_NAME_MAX = 249
@@ -127,6 +128,20 @@ def _sinks(config: Config, topics: dict[str, TopicSection]) -> Iterator[ConfigEr
             yield ConfigError(
                 f"sinks.hbase.events[{index}]", f'"{name}" is in no [[topics]]', f"known: {', '.join(topics)}"
             )
+
+
+    if config.sinks.hbase is not None:
+        yield from _hbase_names(config, config.sinks.hbase.events)
+
+
+def _hbase_names(config: Config, events: Sequence[str]) -> Iterator[ConfigError]:
+    """Each table of ours in HBase must be one of its own."""
+    taken: dict[str, str] = {}
+    wanted = [(f"tables[{at}].name", hbase) for at, t in enumerate(config.tables) for hbase in hbase_tables(t.name)]
+    wanted += [(f"sinks.hbase.events[{at}]", events_table(topic)) for at, topic in enumerate(events)]
+    for setting, name in wanted:
+        if taken.setdefault(name, setting) != setting:
+            yield ConfigError(setting, f'its HBase table "{name}" is that of {taken[name]} too', "choose another name")
 
 
 def _web(config: Config) -> Iterator[ConfigError]:

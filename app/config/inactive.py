@@ -23,11 +23,6 @@ def _redis(config: Config) -> Iterator[str]:
         yield "state.backend"
 
 
-def _hbase(config: Config) -> Iterator[str]:
-    if config.sinks.hbase is not None:
-        yield "sinks.hbase"
-
-
 def _finals(config: Config) -> Iterator[str]:
     yield from (f"tables[{at}].finals_topic" for at, table in enumerate(config.tables) if table.finals_topic)
 
@@ -39,7 +34,6 @@ def _max_records(config: Config) -> Iterator[str]:
 
 INACTIVE = (
     Inactive("state can't be kept in Redis in this version", _redis, refuses='set state.backend = "rocksdb"'),
-    Inactive("counts and events aren't written to HBase in this version", _hbase),
     Inactive("finals aren't sent in this version", _finals),
     Inactive("checkpoints carry no finals or tombstones in this version", _max_records),
 )

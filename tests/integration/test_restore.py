@@ -55,7 +55,7 @@ def lines(count: int, seed: int = 1, first: int = 0) -> tuple[Line, ...]:
 def fresh(store: RocksStore, state_id: str = STATE_ID) -> Partition:
     """An owner that has counted nothing."""
     tables = [TableFold.resume(one, first_progress(SPEC, one, state_id, 0, []), None) for one in TABLES]
-    return Partition(SPEC, 0, store, tables, None)
+    return Partition(SPEC, 0, store, state_id, tables)
 
 
 def resumed(store: RocksStore, restored: Restored) -> Partition:
@@ -65,7 +65,7 @@ def resumed(store: RocksStore, restored: Restored) -> Partition:
         value = store.get(progress_key(Role.STATE, one.name))
         assert value is not None
         tables.append(TableFold.resume(one, decode_state(value), restored.ahead.get(one.name)))
-    return Partition(SPEC, 0, store, tables, None)
+    return Partition(SPEC, 0, store, STATE_ID, tables)
 
 
 def counted(partition: Partition, table: TableSpec) -> State:
@@ -115,7 +115,7 @@ class Changelog:
         """What a checkpointer does."""
         checkpoint = checkpoint or partition.cut()
         assert checkpoint is not None
-        rows = checkpoint.rows(partition.store)
+        rows = checkpoint.encode(partition.store).rows
         last = await self.write(rows)
         partition.store.commit(rows, Position(checkpoint.tables[0].progress.state_id, last))
         partition.committed(checkpoint)
@@ -181,7 +181,7 @@ async def test_a_directory_that_follows_reads_the_tail_alone(log: Changelog) -> 
     elsewhere.fold(batch_of(everything[540:]))
     checkpoint = elsewhere.cut()
     assert checkpoint is not None
-    tail = len(checkpoint.rows(other))
+    tail = len(checkpoint.encode(other).rows)
     await log.commit(elsewhere, checkpoint)
 
     store = log.store("mine")
@@ -267,7 +267,7 @@ async def test_after_a_torn_transaction_events_count_once(log: Changelog, seed: 
     partition.fold(batch_of(everything[300:450]))
     checkpoint = partition.cut()
     assert checkpoint is not None
-    torn = [row for row in checkpoint.rows(partition.store) if row[0][1:2] != Kind.PROGRESS.value]
+    torn = [row for row in checkpoint.encode(partition.store).rows if row[0][1:2] != Kind.PROGRESS.value]
     await log.write([row for row in torn if r.randint(0, 3)])
     partition.store.close()
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from agents.follower import Synced
 from agents.opening import Opened, Opening, to_the_end
-from agents.partition import Partition, TableFold, first_progress
+from agents.partition import Followed, Partition, TableFold, first_progress
 from agents.source import Place, SourceRecord
 from domain.errors import FencedError, RecountError, SinkUnavailableError
 from domain.progress import FollowerProgress, StateProgress, decode_follower, decode_state
 from domain.record import Batch, TimedBatch
 from domain.rows import Kind, Role, Row, parse_key, progress_key, unpack_cell
 from domain.spec import EventTime, KeyField, TableSpec, TimeFormat, TopicSpec
+from sinks.base import LogSink
 from tables.changelog import Bounds, ChangelogSettings, ChangelogWriter
 from tables.rocksdb import Position, RocksSettings, RocksStore
 
@@ -271,14 +272,23 @@ class FakeListener:
         self.told.append(("commit_failed", place))
         self.failures.append(error)
 
-    def archived(self, place: Place, done: Synced) -> None:
-        self.told.append(("archived", place))
+    def synced(self, place: Place, role: Role, done: Synced) -> None:
+        self.told.append(("archived" if role is Role.ARCHIVE else role.value, place))
 
-    def sink_failed(self, place: Place, error: RecountError) -> None:
+    def sink_failed(self, place: Place, role: Role, error: RecountError) -> None:
         self.told.append(("sink_failed", place))
 
-    def backlog(self, place: Place, size: int, *, full: bool) -> None:
+    def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
         self.told.append(("full" if full else "room", place))
+
+    def counts_put(self, place: Place, table: str, cells: int) -> None:
+        self.told.append(("counts_put", place))
+
+    def counts_backlog(self, place: Place, table: str, cells: int) -> None:
+        self.told.append(("counts_backlog", place))
+
+    def rescan(self, place: Place, table: str, since: int) -> None:
+        self.told.append(("rescan", place))
 
 
 class FakeArchives:
@@ -334,10 +344,10 @@ class FakeOpening(Opening):
         store.wipe()
         store.commit(changelog.rows)
         partition = self._partition(place, changelog, store)
-        sink = None
-        if partition.archive is not None:
-            sink = self.sinks[place] = FakeSink(partition.archive.next_offset)
-        return Opened(partition, writer, store, sink)
+        logs: dict[Role, LogSink] = {}
+        if self._archive:
+            logs[Role.ARCHIVE] = self.sinks[place] = FakeSink(partition.logs[Role.ARCHIVE].next_offset)
+        return Opened(partition, writer, store, logs, {})
 
     def _raise_prepared(self, place: Place) -> None:
         if self.errors.get(place):
@@ -354,4 +364,5 @@ class FakeOpening(Opening):
             for spec in self._specs
         ]
         archive = changelog.archive() or FollowerProgress(state_id=STATE_ID, start=0, next_offset=0)
-        return Partition(TOPIC, place.partition, store, folds, archive if self._archive else None)
+        logs = [Followed.resume(Role.ARCHIVE, archive)] if self._archive else []
+        return Partition(TOPIC, place.partition, store, STATE_ID, folds, logs)

@@ -12,9 +12,12 @@ import pytest
 
 from agents.assignment import Assignment, AssignmentSettings
 from agents.follower import FollowerSettings
+from agents.following import FollowSettings
+from agents.opening import Sinks
 from agents.source import Place
 from domain.errors import DependencyError, FencedError, RecountError, RefusedError, SinkUnavailableError, TaintedError
 from domain.record import Batch
+from domain.rows import Role
 from domain.spec import TableSpec
 from tables.changelog import Bounds, ChangelogSettings
 from tests.unit.agents.clock import GIVE_UP_S, pass_time, until
@@ -59,12 +62,12 @@ class Scene:
             "app",
             data_dir,
             ChangelogSettings("nowhere"),
-            follower=follower or FollowerSettings(),
+            follow=FollowSettings({Role.ARCHIVE: follower or FollowerSettings()}),
             checkpoint_interval_s=interval_s,
         )
         specs = tuple(tables)
         self.assignment = Assignment(
-            [TOPIC], specs, self.source, archives, settings, self.listener, self.crashes.append
+            [TOPIC], specs, self.source, Sinks(archives), settings, self.listener, self.crashes.append
         )
         self.opening = FakeOpening(data_dir, specs, archive=archive)
         self.assignment._opening = self.opening

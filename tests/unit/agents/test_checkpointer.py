@@ -70,7 +70,7 @@ class Scene:
         tables = [
             TableFold.resume(spec, first_progress(TOPIC, spec, STATE_ID, 0, []), None) for spec in (VIEWS, UNIQUE)
         ]
-        self.partition = Partition(TOPIC, 0, self.store, tables, None)
+        self.partition = Partition(TOPIC, 0, self.store, STATE_ID, tables)
         self.done: list[Committed] = []
         self.failures: list[Exception] = []
         self.checkpointer = Checkpointer(self.partition, self.writer, interval_s, self._done, self._failed)
@@ -124,7 +124,7 @@ async def test_a_commit_is_rows_then_changelog_then_store_then_published(make_sc
     (rows,) = scene.writer.commits
     assert rows_of(scene.store) == dict(rows)
     assert scene.store.position() == Position(STATE_ID, len(rows) - 1)
-    assert [one.rows for one in scene.done] == [len(rows)]
+    assert [len(one.encoded.rows) for one in scene.done] == [len(rows)]
 
 
 async def test_nothing_moved_is_nothing_committed(make_scene: MakeScene) -> None:

@@ -48,8 +48,8 @@ class Scene:
 
     @property
     def task(self) -> asyncio.Task[None]:
-        assert self.follower.task is not None
-        return self.follower.task
+        assert self.follower._task is not None
+        return self.follower._task
 
     async def wait_for_calls(self, count: int) -> None:
         await until(f"{count} calls of the sink", lambda: len(self.sink.calls) >= count)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.partition import Checkpoint, Partition, TableFold, first_progress
+from agents.partition import Checkpoint, Followed, Partition, TableFold, first_progress
 from domain.fold import Ahead
 from domain.keys import encode_key
 from domain.progress import FollowerProgress, Witness, decode_follower, decode_state, record_crc
@@ -34,6 +34,10 @@ def archive(next_offset: int = 0) -> FollowerProgress:
     return FollowerProgress(state_id=STATE_ID, start=0, next_offset=next_offset)
 
 
+def logs(next_offset: int = 0) -> list[Followed]:
+    return [Followed.resume(Role.ARCHIVE, archive(next_offset))]
+
+
 def cut(partition: Partition) -> Checkpoint:
     found = partition.cut()
     assert found is not None, "something to commit"
@@ -42,7 +46,7 @@ def cut(partition: Partition) -> Checkpoint:
 
 def commit(partition: Partition) -> Checkpoint:
     checkpoint = cut(partition)
-    partition.store.commit(checkpoint.rows(partition.store))
+    partition.store.commit(checkpoint.encode(partition.store).rows)
     partition.committed(checkpoint)
     return checkpoint
 
@@ -50,24 +54,24 @@ def commit(partition: Partition) -> Checkpoint:
 def test_nothing_is_cut_before_the_fold_has_passed_the_rows_that_are_ahead(store: RocksStore) -> None:
     start = NOW_MS - NOW_MS % VIEWS.window_ms
     ahead = Ahead(cells={(start, encode_key("a")): 4}, until=4)
-    partition = Partition(TOPIC, 0, store, [table(ahead=ahead), table(UNIQUE)], archive())
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table(ahead=ahead), table(UNIQUE)], logs())
     for one in (batch(0, "aa"), batch(2, "aa")):
         partition.fold(one)
-        partition.archive_durable = one.end
+        partition.logs[Role.ARCHIVE].reached(one.end)
         assert not partition.ready
         assert partition.cut() is None
     partition.fold(batch(4, "a"))  # offset 4 is the last that stored rows speak of
     assert partition.ready
     checkpoint = cut(partition)
     assert [one.progress.next_offset for one in checkpoint.tables] == [5, 5]
-    assert counted(checkpoint.rows(store)) == {}, "the stored cell has all five"
-    assert counted(checkpoint.rows(store), "unique") == {"a": 5}
+    assert counted(checkpoint.encode(store).rows) == {}, "the stored cell has all five"
+    assert counted(checkpoint.encode(store).rows, "unique") == {"a": 5}
     partition.fold(batch(5, "a"))
     assert cut(partition).tables[0].dirty[start].last == {"a": 5}
 
 
 def test_nothing_moved_is_nothing_cut(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table()], archive())
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table()], logs())
     assert partition.cut() is None
     partition.fold(batch(0, "ab"))
     commit(partition)
@@ -77,7 +81,7 @@ def test_nothing_moved_is_nothing_cut(store: RocksStore) -> None:
 def test_after_a_fold_that_failed_halfway_nothing_is_cut_any_more(
     store: RocksStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    partition = Partition(TOPIC, 0, store, [table(), table(UNIQUE)], None)
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table(), table(UNIQUE)])
     partition.fold(batch(0, "ab"))
     monkeypatch.setattr(store, "get_many", lambda _keys: 1 / 0)  # the second table asks for its event ids
     with pytest.raises(ZeroDivisionError):
@@ -88,16 +92,16 @@ def test_after_a_fold_that_failed_halfway_nothing_is_cut_any_more(
 
 
 def test_control_records_alone_move_progress(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table()], None)
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table()])
     partition.fold(batch(0, "", end=3))
     assert cut(partition).tables[0].progress.next_offset == 3
 
 
 def test_progress_rows_come_last(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table(), table(UNIQUE)], archive())
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table(), table(UNIQUE)], logs())
     partition.fold(batch(0, "abcabcabcabc"))
-    partition.archive_durable = 5
-    rows = cut(partition).rows(store)
+    partition.logs[Role.ARCHIVE].reached(5)
+    rows = cut(partition).encode(store).rows
     kinds = [parsed.kind for key, _ in rows if (parsed := parse_key(key))]
     assert kinds.index(Kind.PROGRESS) == len(rows) - 3
     assert set(kinds[:-3]) == {Kind.CELL, Kind.CERTIFICATE, Kind.ID}
@@ -113,7 +117,7 @@ def test_progress_rows_come_last(store: RocksStore) -> None:
 
 
 def test_the_witness_is_the_last_record_folded_and_only_rises(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table()], archive())
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table()], logs())
     last = batch(0, "abcde")
     partition.fold(last)
     partition.fold(batch(5, "", end=7))
@@ -121,10 +125,10 @@ def test_the_witness_is_the_last_record_folded_and_only_rises(store: RocksStore)
     assert witness == Witness(4, int(last.timestamps[-1]), record_crc(last.keys[-1], last.values[-1]))
 
     # The next owner reads from where the archive is, below what the table has counted.
-    again = Partition(TOPIC, 0, store, [TableFold.resume(VIEWS, partition.tables[0].committed, None)], archive())
+    again = Partition(TOPIC, 0, store, STATE_ID, [TableFold.resume(VIEWS, partition.tables[0].committed, None)], logs())
     assert again.next_offset == 0
     again.fold(batch(0, "ab"))
-    again.archive_durable = 2
+    again.logs[Role.ARCHIVE].reached(2)
     assert commit(again).tables[0].progress.witness == witness
     again.fold(batch(2, "cde", end=7))
     again.fold(batch(7, "f"))
@@ -134,7 +138,7 @@ def test_the_witness_is_the_last_record_folded_and_only_rises(store: RocksStore)
 
 
 def test_the_group_offset_is_what_every_table_has_committed(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table(next_offset=7), table(UNIQUE, next_offset=4)], None)
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table(next_offset=7), table(UNIQUE, next_offset=4)])
     assert partition.next_offset == 4
     assert partition.group_offset() == 4
     partition.fold(batch(4, "abcdef"))
@@ -145,31 +149,31 @@ def test_the_group_offset_is_what_every_table_has_committed(store: RocksStore) -
 
 
 def test_a_table_ignores_records_below_its_own_progress(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table(next_offset=7), table(UNIQUE, next_offset=4)], None)
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table(next_offset=7), table(UNIQUE, next_offset=4)])
     partition.fold(batch(4, "abcdef"))
-    rows = cut(partition).rows(store)
+    rows = cut(partition).encode(store).rows
     assert counted(rows) == dict.fromkeys("def", 1)
     assert counted(rows, "unique") == dict.fromkeys("abcdef", 1)
 
 
 def test_archive_progress_in_a_cut_is_what_was_durable_at_the_cut(store: RocksStore) -> None:
-    partition = Partition(TOPIC, 0, store, [table()], archive(2))
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table()], logs(2))
     partition.fold(batch(0, "abcdef"))
     checkpoint = cut(partition)
-    assert checkpoint.archive is None, "it stands where it is committed"
+    assert not checkpoint.followers, "it stands where it is committed"
     partition.committed(checkpoint)
-    partition.archive_durable = 3
+    partition.logs[Role.ARCHIVE].reached(3)
     checkpoint = cut(partition)
-    partition.archive_durable = 5
-    assert checkpoint.archive == archive(3)
-    assert partition.archive == archive(2)
+    partition.logs[Role.ARCHIVE].reached(5)
+    assert [progress for _, progress in checkpoint.followers] == [archive(3)]
+    assert partition.logs[Role.ARCHIVE].committed == archive(2)
     partition.committed(checkpoint)
-    assert partition.archive == archive(3)
-    assert cut(partition).archive == archive(5)
+    assert partition.logs[Role.ARCHIVE].committed == archive(3)
+    assert [progress for _, progress in cut(partition).followers] == [archive(5)]
 
 
 def test_reading_starts_where_the_slowest_of_tables_and_archive_is(store: RocksStore) -> None:
     tables = [table(next_offset=7), table(UNIQUE, next_offset=9)]
-    assert Partition(TOPIC, 0, store, tables, None).next_offset == 7
-    assert Partition(TOPIC, 0, store, tables, archive(3)).next_offset == 3
-    assert Partition(TOPIC, 0, store, tables, archive(8)).next_offset == 7
+    assert Partition(TOPIC, 0, store, STATE_ID, tables).next_offset == 7
+    assert Partition(TOPIC, 0, store, STATE_ID, tables, logs(3)).next_offset == 3
+    assert Partition(TOPIC, 0, store, STATE_ID, tables, logs(8)).next_offset == 7

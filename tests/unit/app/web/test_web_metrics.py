@@ -46,8 +46,14 @@ def use_all(metrics: Metrics) -> None:
     metrics.archive_synced("clicks")
     metrics.archive_failed("clicks")
     metrics.archive_backlog("clicks", 0, 512)
+    metrics.hbase_put("views", 40)
+    metrics.hbase_backlog("views", 0, 7)
+    metrics.hbase_rescan("views")
+    metrics.hbase_failed("clicks")
+    metrics.hbase_events_put("clicks", 9)
+    metrics.hbase_events_backlog("clicks", 0, 300)
     metrics.dirty_cells("views", 0, 3)
-    metrics.partitions([PartitionStatus("clicks", 0, "paused", 90, 100, None, 1_500, 1, 1)])
+    metrics.partitions([PartitionStatus("clicks", 0, "paused", 90, 100, None, 1_500, 1, 1, hbase_next_offset=60)])
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, frozenset[str]], float]:
@@ -73,6 +79,7 @@ def test_values_and_labels_are_those_given() -> None:
     seen = samples(metrics)
     assert seen["recount_records_total", frozenset({"clicks", "views", "on_time"})] == 7
     assert seen["recount_checkpoint_rows_total", frozenset({"clicks"})] == 12
+    assert seen["recount_hbase_lag_offsets", frozenset({"clicks", "0"})] == 30
     assert seen["recount_checkpoint_duration_seconds_sum", frozenset({"clicks"})] == 0.03
     assert seen["recount_archive_bytes_total", frozenset({"clicks"})] == 900
     assert seen["recount_lag_records", frozenset({"clicks", "0"})] == 10

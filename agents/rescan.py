@@ -1,0 +1,71 @@
+"""Reading a table's counts from the state again, for a sink that fell behind. Synchronous: runs in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from domain.errors import CorruptRowError
+from domain.progress import StateProgress, decode_state
+from domain.rows import Kind, Role, Row, progress_key, table_prefix, unpack_cell, unpack_certificate
+from tables.rocksdb import RocksStore
+
+CHUNK_ROWS = 5_000
+AFTER = b"\x00"  # the least key after another is that key and this
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows as of one moment, true at `next_offset - 1`."""
+
+    rows: list[Row]
+    next_offset: int
+
+
+class Rescan:
+    """The rows of a table whose own offset is `since` or more.
+
+    `progress` is read first: what changes after it is in a later checkpoint. Nothing is held between two chunks, so the
+    partition may be given up in the middle; reading on then raises `StoreClosedError`.
+    """
+
+    def __init__(self, store: RocksStore, table: str, since: int) -> None:
+        self._store = store
+        self._table = table
+        self._since = since
+        self._progress_row = progress_key(Role.STATE, table)
+        self.progress = self._progress(store.get(self._progress_row))
+        self.certificates = list(self._chunks(Kind.CERTIFICATE, b""))
+
+    def cells(self) -> Iterator[Chunk]:
+        """Cells, of windows that have an event since then; each chunk true at an offset of its own."""
+        name = len(table_prefix(Kind.CERTIFICATE, self._table))
+        for chunk in self.certificates:
+            for key, _ in chunk.rows:
+                yield from self._chunks(Kind.CELL, key[name:])
+
+    def _chunks(self, kind: Kind, window: bytes) -> Iterator[Chunk]:
+        offset_of = _cell_offset if kind is Kind.CELL else _certificate_offset
+        prefix = table_prefix(kind, self._table) + window
+        at = prefix
+        while True:
+            glimpse = self._store.read(prefix, at, CHUNK_ROWS, also=self._progress_row)
+            rows: list[Row] = [row for row in glimpse.rows if offset_of(row[1]) >= self._since]
+            if rows:
+                yield Chunk(rows, self._progress(glimpse.also).next_offset)
+            if len(glimpse.rows) < CHUNK_ROWS:
+                return
+            at = glimpse.rows[-1][0] + AFTER
+
+    def _progress(self, value: bytes | None) -> StateProgress:
+        if value is None:
+            raise CorruptRowError(f"the store has no progress of table {self._table}")
+        return decode_state(value)
+
+
+def _cell_offset(value: bytes) -> int:
+    return unpack_cell(value).offset
+
+
+def _certificate_offset(value: bytes) -> int:
+    return unpack_certificate(value).offset

@@ -1,0 +1,123 @@
+"""Whose HBase tables these are: made when missing, one random id for each filling of them."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+
+import msgspec
+
+from domain.errors import CorruptRowError, RefusedError
+from domain.rows import unpack_certificate
+from sinks.hbase.connection import Connection, Pool
+from sinks.hbase.format import FAMILY, OWNER_ROW, counts_table, parse_column, windows_table
+from sinks.hbase.thrift import AlreadyExists, Mutation
+
+OWNER_COLUMN = f"{FAMILY}:owner".encode()
+# Absolute counts at explicit versions: a TTL would drop them, more versions would only take room.
+FAMILIES = {FAMILY: {"max_versions": 1, "bloom_filter_type": "ROW", "block_cache_enabled": True}}
+CLAIM_ATTEMPTS = 5
+
+
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
+    """The row `owner`: whose counts these are. `table_id` changes when the tables were made anew or emptied."""
+
+    app: str
+    topic: str
+    fingerprint: str
+    table_id: str
+    format: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    table: str
+    app: str
+    topic: str
+    fingerprint: str
+
+    def owner(self) -> Owner:
+        """With a new id."""
+        return Owner(app=self.app, topic=self.topic, fingerprint=self.fingerprint, table_id=secrets.token_hex(8))
+
+    def check(self, owner: Owner) -> None:
+        """Raises `RefusedError` if the tables hold something else's counts."""
+        if (owner.app, owner.topic, owner.fingerprint) == (self.app, self.topic, self.fingerprint):
+            return
+        counts, windows = counts_table(self.table), windows_table(self.table)
+        theirs = f"app {owner.app}, topic {owner.topic}, fingerprint {owner.fingerprint}"
+        raise RefusedError(
+            f"HBase table {counts}",
+            f"it holds other counts ({theirs}; ours: app {self.app}, topic {self.topic}, fingerprint"
+            f" {self.fingerprint})",
+            f"Give the table another name; or, if nobody needs those counts, drop {counts} and {windows} in HBase",
+        )
+
+
+def create_if_missing(pool: Pool, names: list[str]) -> None:
+    """Make tables; another worker may do the same at the same time."""
+    with pool.connection() as connection:
+        there = {name.decode() for name in connection.tables()}
+    for name in names:
+        if name not in there:
+            try:
+                with pool.connection() as connection:
+                    connection.create_table(name, FAMILIES)
+            except AlreadyExists:
+                continue
+
+
+def read_owner(connection: Connection, table: str) -> Owner | None:
+    """None where nobody claimed the tables yet."""
+    value = connection.table(windows_table(table)).row(OWNER_ROW, [OWNER_COLUMN]).get(OWNER_COLUMN)
+    if value is None:
+        return None
+    try:
+        return msgspec.json.decode(value, type=Owner)
+    except msgspec.MsgspecError as err:
+        raise CorruptRowError(f"row owner of HBase table {windows_table(table)}: {value[:200]!r}: {err}") from err
+
+
+def claim(pool: Pool, claimant: Claimant) -> Owner:
+    """The tables' owner, who is us, under a new id if they are new or were emptied.
+
+    Raises `RefusedError` when they are another's, `SinkUnavailableError`.
+    """
+    name = claimant.table
+    create_if_missing(pool, [counts_table(name), windows_table(name)])
+    with pool.connection() as connection:
+        for _ in range(CLAIM_ATTEMPTS):
+            owner = read_owner(connection, name)
+            if owner is not None:
+                claimant.check(owner)
+                if not _emptied(connection, name):
+                    return owner
+            ours = claimant.owner()
+            if _swap(connection, name, owner, ours):
+                return ours
+    raise RefusedError(
+        f"HBase table {counts_table(name)}", "its row owner keeps changing", "Look who else claims or empties it"
+    )
+
+
+def _swap(connection: Connection, table: str, before: Owner | None, after: Owner) -> bool:
+    """Put the owner row unless another was quicker."""
+    expected = None if before is None else msgspec.json.encode(before)
+    put = Mutation(isDelete=False, column=OWNER_COLUMN, value=msgspec.json.encode(after), writeToWAL=True)
+    name = windows_table(table).encode()
+    swapped: bool = connection.client.checkAndPut(name, OWNER_ROW, OWNER_COLUMN, expected, put, {})
+    return swapped
+
+
+def _emptied(connection: Connection, table: str) -> bool:
+    """Whether the counts are gone though certificates speak of some: the counts table alone was truncated."""
+    if next(connection.table(counts_table(table)).scan(limit=1), None) is not None:
+        return False
+    for _, columns in connection.table(windows_table(table)).scan(row_stop=b":"):  # rows of digits
+        for name, value in columns.items():
+            parsed = parse_column(name)
+            if parsed is not None and parsed[0] == "w":
+                certificate = unpack_certificate(value)
+                if certificate.on_time.count or certificate.late.count:
+                    return True
+    return False

@@ -1,0 +1,135 @@
+"""The counts of one table in HBase: absolute values, each put at the version of the offset it is true at."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from zlib import crc32
+
+from domain.rows import Kind, Row, table_prefix
+from sinks.hbase.claim import Claimant, claim, read_owner
+from sinks.hbase.connection import Pool
+from sinks.hbase.format import (
+    FRONTIER_ROW,
+    SALTS,
+    Frontier,
+    column,
+    counts_table,
+    pack_frontier,
+    pack_offset,
+    unpack_frontier,
+    version,
+    window_row,
+    windows_table,
+)
+from sinks.hbase.thrift import BatchMutation, Mutation
+
+START_BYTES = 8
+COUNT_BYTES = 8
+NOTHING = bytes(COUNT_BYTES)
+
+
+class HBaseTable:
+    """One table's place in HBase, shared by the partitions of a process. Thread safe."""
+
+    def __init__(self, pool: Pool, claimant: Claimant) -> None:
+        self.pool = pool
+        self.claimant = claimant
+        self._lock = threading.Lock()
+        self._claimed = False
+
+    def claim(self) -> str:
+        """The tables' id, looked up at each call; tables are made and looked through at the first one."""
+        with self._lock:
+            if self._claimed:
+                self._claimed = False  # should anything fail below
+                with self.pool.connection() as connection:
+                    owner = read_owner(connection, self.claimant.table)
+                if owner is not None:
+                    self.claimant.check(owner)
+                    self._claimed = True
+                    return owner.table_id
+            table_id = claim(self.pool, self.claimant).table_id
+            self._claimed = True
+            return table_id
+
+    def partition(self, partition: int) -> HBaseCounts:
+        return HBaseCounts(self, partition)
+
+
+class HBaseCounts:
+    """`sinks.base.CellSink` of one partition."""
+
+    def __init__(self, table: HBaseTable, partition: int) -> None:
+        name = table.claimant.table
+        self._table = table
+        self._counts = counts_table(name).encode()
+        self._windows = windows_table(name).encode()
+        self._on_time = column("n", partition)
+        self._late = column("l", partition)
+        self._certificate = column("w", partition)
+        self._frontier = column("c", partition)
+        self._archive = column("a", partition)
+        self._cell_prefix = len(table_prefix(Kind.CELL, name))
+        self._certificate_prefix = len(table_prefix(Kind.CERTIFICATE, name))
+
+    def claim(self) -> str:
+        return self._table.claim()
+
+    def next_offset(self) -> int | None:
+        """Up to where everything was put; None: nothing ever was."""
+        with self._table.pool.connection() as connection:
+            value = connection.table(self._windows).row(FRONTIER_ROW, [self._frontier]).get(self._frontier)
+        return None if value is None else unpack_frontier(value).next_offset
+
+    def put_cells(self, rows: Sequence[Row], next_offset: int) -> None:
+        batches = []
+        at = self._cell_prefix
+        end = at + START_BYTES
+        start, digits = b"", b""
+        for row, value in rows:
+            if value is None:
+                continue
+            if row[at:end] != start:
+                start = row[at:end]
+                digits = b"|%015d|" % int.from_bytes(start, "big")
+            key = row[end:]
+            batches.append(BatchMutation(SALTS[crc32(key) & 255] + digits + key, self._counts_of(value)))
+        self._put(self._counts, batches, next_offset)
+
+    def _counts_of(self, value: bytes) -> list[Mutation]:
+        """A cell row's two counts are as HBase wants them: 8 bytes each, big-endian. Zeros aren't put."""
+        on_time, late = value[:COUNT_BYTES], value[COUNT_BYTES : 2 * COUNT_BYTES]
+        if late == NOTHING:
+            return [Mutation(False, self._on_time, on_time, True)]
+        if on_time == NOTHING:
+            return [Mutation(False, self._late, late, True)]
+        return [Mutation(False, self._on_time, on_time, True), Mutation(False, self._late, late, True)]
+
+    def put_certificates(self, rows: Sequence[Row], next_offset: int) -> None:
+        at = self._certificate_prefix
+        batches = [
+            BatchMutation(
+                window_row(int.from_bytes(row[at : at + START_BYTES], "big")),
+                [Mutation(False, self._certificate, value, True)],
+            )
+            for row, value in rows
+            if value is not None
+        ]
+        self._put(self._windows, batches, next_offset)
+
+    def put_frontier(self, next_offset: int, stream_time: int | None, archive_next_offset: int | None) -> None:
+        value = pack_frontier(Frontier(next_offset, stream_time))
+        self._put(self._windows, [_one(FRONTIER_ROW, self._frontier, value)], next_offset)
+        if archive_next_offset is not None:
+            value = pack_offset(archive_next_offset)
+            self._put(self._windows, [_one(FRONTIER_ROW, self._archive, value)], archive_next_offset)
+
+    def _put(self, table: bytes, batches: list[BatchMutation], next_offset: int) -> None:
+        if batches:
+            with self._table.pool.connection() as connection:
+                connection.client.mutateRowsTs(table, batches, version(next_offset), {})
+
+
+def _one(row: bytes, name: bytes, value: bytes) -> BatchMutation:
+    return BatchMutation(row, [Mutation(False, name, value, True)])

@@ -1,0 +1,44 @@
+"""HBase as one process uses it: one pool of connections, the tables counted into it, the topics kept in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from domain.spec import TableSpec, TopicSpec, fingerprint
+from sinks.hbase.claim import Claimant
+from sinks.hbase.connection import Pool
+from sinks.hbase.counts import HBaseCounts, HBaseTable
+from sinks.hbase.events import HBaseEvents
+
+
+class HBaseSinks:
+    """Makes the sinks of partitions. Thread safe; connects when a sink is used."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        app: str,
+        topics: Mapping[str, TopicSpec],
+        tables: Iterable[TableSpec],
+        events: Collection[str] = (),
+    ) -> None:
+        self._pool = pool
+        self._events = frozenset(events)
+        self._tables = {
+            one.name: HBaseTable(pool, Claimant(one.name, app, one.topic, fingerprint(topics[one.topic], one)))
+            for one in tables
+        }
+
+    def counts(self, table: str, partition: int) -> HBaseCounts:
+        """The sink of one table and partition."""
+        return self._tables[table].partition(partition)
+
+    def events(self, topic: str, partition: int, start: int) -> HBaseEvents | None:
+        """The sink of one assignment, from its progress on; None: this topic's records don't go to HBase."""
+        return HBaseEvents(self._pool, topic, partition, start) if topic in self._events else None
+
+    def takes_events(self, topic: str) -> bool:
+        return topic in self._events
+
+    def close(self) -> None:
+        self._pool.close()
