@@ -24,7 +24,7 @@ $(LOCKED): requirements-dev.lock pyproject.toml
 	@touch $@
 
 servers: $(LOCKED)
-	@scripts/bootstrap java maven
+	@scripts/bootstrap java maven redis
 	@$(BIN)/python -m lab fetch
 
 demo: servers ## count a million events on real servers, with a worker killed midway (ARGS="--exit --json")

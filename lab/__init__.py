@@ -9,12 +9,15 @@ with Lab() as lab:
 """
 
 from lab.errors import JarMismatchError, LabError, MissingToolError, PortTakenError, ServerFailedError
+from lab.hbase import Hbase
 from lab.hdfs import Hdfs
 from lab.kafka import Kafka
 from lab.lab import Lab
 from lab.process import Server
+from lab.redis import Redis
 
 __all__ = [
+    "Hbase",
     "Hdfs",
     "JarMismatchError",
     "Kafka",
@@ -22,6 +25,7 @@ __all__ = [
     "LabError",
     "MissingToolError",
     "PortTakenError",
+    "Redis",
     "Server",
     "ServerFailedError",
 ]

@@ -12,8 +12,15 @@ from lab.errors import LabError, NotReadyError, tail_of
 from lab.hdfs import probe_files
 from lab.kafka import probe_cluster
 from lab.lab import Lab
+from lab.probe_hbase import probe_thrift
+from lab.redis import probe_redis
 
-PROBES: dict[str, Callable[[str], None]] = {"kafka": probe_cluster, "hdfs": probe_files}
+PROBES: dict[str, Callable[[str], None]] = {
+    "kafka": probe_cluster,
+    "hdfs": probe_files,
+    "hbase": probe_thrift,
+    "redis": probe_redis,
+}
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 

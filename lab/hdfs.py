@@ -8,11 +8,12 @@ import uuid
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
-from xml.sax.saxutils import escape
 
 from lab.errors import NotReadyError
+from lab.hadoop import LOG4J_1, write_site
+from lab.jvm import SHORT_LIVED, JvmService
 from lab.process import Server
-from lab.service import Room, Service, accepts
+from lab.service import Room, accepts
 
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
@@ -22,24 +23,15 @@ PROBE_SECONDS = 5.0
 WEB_FOLDERS = ("hdfs", "datanode", "secondary", "static")
 OPENED = ("io", "lang", "lang.reflect", "math", "net", "text", "util", "util.concurrent", "util.zip")
 OPENED_SECURITY = ("util", "x509")
-# Few cores: no parallel collector, and no second compiler for daemons that live for a minute.
 JVM = (
     "-Xmx384m",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
+    *SHORT_LIVED,
     *(f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in OPENED),
     *(f"--add-opens=java.base/sun.security.{package}=ALL-UNNAMED" for package in OPENED_SECURITY),
 )
 
-LOG4J = """\
-log4j.rootLogger=INFO,console
-log4j.appender.console=org.apache.log4j.ConsoleAppender
-log4j.appender.console.layout=org.apache.log4j.PatternLayout
-log4j.appender.console.layout.ConversionPattern=%d %p %c{1} %m%n
-"""
 
-
-class Hdfs(Service):
+class Hdfs(JvmService):
     """A file system of one DataNode; `client_config` belongs into the configuration of every client."""
 
     name: ClassVar[str] = "hdfs"
@@ -73,34 +65,34 @@ class Hdfs(Service):
         """The folder with core-site.xml and hdfs-site.xml, fit for `HADOOP_CONF_DIR` too."""
         return self.room.data / self.name / "conf"
 
-    def _set_up(self, home: Path, folder: Path) -> tuple[Server, ...]:
+    def _set_up(self, folder: Path) -> tuple[Server, ...]:
         self._port, self._transfer_port = self.room.ports.take(), self.room.ports.take()
         self._write_conf(self.conf_directory, folder, self.url)
-        shutil.copytree(self._formatted(home), folder / "name")
-        return (self._server("namenode", NAMENODE, home, folder), self._server("datanode", DATANODE, home, folder))
+        shutil.copytree(self._formatted(), folder / "name")
+        return (self._server("namenode", NAMENODE, folder), self._server("datanode", DATANODE, folder))
 
-    def _server(self, kind: str, main_class: str, home: Path, folder: Path) -> Server:
-        argv = self.room.java(home, *JVM, *self.archive_options(kind), conf=self.conf_directory)
+    def _server(self, kind: str, main_class: str, folder: Path) -> Server:
+        argv = self.java(*JVM, *self.archive_options(kind), conf=self.conf_directory)
         probe = partial(probe_files, self.url, f"127.0.0.1:{self._transfer_port}")
         return self.room.server(f"hdfs-{kind}", [*argv, main_class], folder, probe)
 
-    def _formatted(self, home: Path) -> Path:
+    def _formatted(self) -> Path:
         # As long as the NameNode's start, and the same each time.
         def make(template: Path) -> None:
             folder = self.room.data / "hdfs-format"
             self._write_conf(folder / "conf", folder, "hdfs://127.0.0.1:9000")
-            argv = self.room.java(home, *JVM, conf=folder / "conf")
+            argv = self.java(*JVM, conf=folder / "conf")
             self.run_tool([*argv, NAMENODE, "-format", "-force", "-nonInteractive", "-clusterid", CLUSTER_ID], folder)
             shutil.copytree(folder / "name", template, dirs_exist_ok=True)
 
-        return self.template(home, "name", make)
+        return self.template("name", make)
 
     def _write_conf(self, conf: Path, folder: Path, url: str) -> None:
         for web in WEB_FOLDERS:
             (conf / "webapps" / web).mkdir(parents=True)
-        (conf / "log4j.properties").write_text(LOG4J)
-        _write(conf / "core-site.xml", self._core_site(url))
-        _write(conf / "hdfs-site.xml", self._hdfs_site(folder))
+        (conf / "log4j.properties").write_text(LOG4J_1)
+        write_site(conf / "core-site.xml", self._core_site(url))
+        write_site(conf / "hdfs-site.xml", self._hdfs_site(folder))
 
     def _core_site(self, url: str) -> dict[str, str]:
         return {
@@ -149,11 +141,3 @@ def probe_files(url: str, *datanodes: str) -> None:
     except subprocess.CalledProcessError as error:
         reason = error.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise NotReadyError(f"{url}: {reason[0]}") from error
-
-
-def _write(path: Path, settings: dict[str, str]) -> None:
-    entries = "".join(
-        f"  <property><name>{escape(name)}</name><value>{escape(value)}</value></property>\n"
-        for name, value in settings.items()
-    )
-    path.write_text(f'<?xml version="1.0"?>\n<configuration>\n{entries}</configuration>\n')

@@ -37,6 +37,7 @@ JAR_SETS = {
     for jar_set in (
         JarSet("kafka", "Kafka 4.3.1", 55),
         JarSet("hdfs", "HDFS 3.5.0", 68),
+        JarSet("hbase", "HBase 2.6.4", 127),
     )
 }
 

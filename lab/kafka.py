@@ -15,26 +15,17 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from lab.errors import NotReadyError
+from lab.jvm import LOG4J_2, SHORT_LIVED, JvmService
 from lab.process import Server
-from lab.service import Room, Service, accepts, run_apart
+from lab.service import Room, accepts, run_apart
 
 CLUSTER_ID = "cmVjb3VudC1sYWItMDAwMQ"
 HEAP_MB = 768
 PROBE_SECONDS = 5.0
 MAX_MESSAGE_BYTES = 12 * 1024 * 1024
 
-LOG4J = """\
-appenders = console
-appender.console.type = Console
-appender.console.name = console
-appender.console.layout.type = PatternLayout
-appender.console.layout.pattern = %d %p %c{1} %m%n
-rootLogger.level = INFO
-rootLogger.appenderRef.console.ref = console
-"""
 
-
-class Kafka(Service):
+class Kafka(JvmService):
     """A Kafka cluster; `brokers[i]` has node id i + 1."""
 
     name: ClassVar[str] = "kafka"
@@ -59,10 +50,10 @@ class Kafka(Service):
     def address(self) -> str:
         return self.bootstrap_servers
 
-    def _set_up(self, home: Path, folder: Path) -> tuple[Server, ...]:
+    def _set_up(self, folder: Path) -> tuple[Server, ...]:
         log4j = folder / "log4j2.properties"
-        log4j.write_text(LOG4J)
-        template = self._formatted(home)
+        log4j.write_text(LOG4J_2)
+        template = self._formatted()
         self._ports = [self.room.ports.take() for _ in range(self.broker_count)]
         controllers = [self.room.ports.take() for _ in range(self.broker_count)]
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
@@ -74,12 +65,12 @@ class Kafka(Service):
             properties = folder / f"broker-{node}.properties"
             _write(properties, self._node_config(node, port, controller, voters, disk) | self._config)
             options = (heap, "-XX:+UseG1GC", f"-Dlog4j2.configurationFile={log4j}", *self.archive_options("kafka"))
-            argv = [*self.room.java(home, *options), "kafka.Kafka", str(properties)]
+            argv = [*self.java(*options), "kafka.Kafka", str(properties)]
             probe = partial(probe_broker, f"127.0.0.1:{port}", node)
             servers.append(self.room.server(f"kafka-{node}", argv, folder, probe))
         return tuple(servers)
 
-    def _formatted(self, home: Path) -> Path:
+    def _formatted(self) -> Path:
         # Formatting is a JVM of its own, as long as the broker's start; its result is the same each time.
         # The cluster-wide settings go into it, so the number of brokers is part of the key.
         settings = self._cluster_config() | self._config
@@ -89,12 +80,12 @@ class Kafka(Service):
             properties = disk.with_suffix(".properties")
             own = self._node_config(1, 9092, 9093, "1@127.0.0.1:9093", disk)
             _write(properties, own | self._config)
-            argv = self.room.java(home, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+            argv = self.java(*SHORT_LIVED)
             format_disk = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
             self.run_tool([*argv, *format_disk], self.room.data)
             properties.unlink()
 
-        return self.template(home, f"{self.broker_count}-{key}", make)
+        return self.template(f"{self.broker_count}-{key}", make)
 
     def _node_config(self, node: int, port: int, controller: int, voters: str, disk: Path) -> dict[str, str]:
         return self._cluster_config() | {

@@ -10,10 +10,12 @@ from types import TracebackType
 from typing import Self
 
 from lab.errors import LabError, ServerFailedError
+from lab.hbase import Hbase
 from lab.hdfs import Hdfs
 from lab.kafka import Kafka
 from lab.ports import Ports
 from lab.process import Server, Supervisor
+from lab.redis import Redis
 from lab.service import Room, Service
 
 
@@ -24,7 +26,7 @@ class Lab:
     `with` block raised, or `keep_logs` was called; where is printed.
     """
 
-    NAMES = ("kafka", "hdfs")
+    NAMES = ("kafka", "hdfs", "hbase", "redis")
 
     def __init__(self, *, keep: bool = False, parent_directory: Path | None = None) -> None:
         supervisor = Supervisor(parent_directory or Path(tempfile.gettempdir()))
@@ -70,9 +72,32 @@ class Lab:
         assert isinstance(hdfs, Hdfs)
         return hdfs
 
+    def hbase(self, config: Mapping[str, str] | None = None) -> Hbase:
+        """Return the running HBase, started at the first call, and HDFS before it.
+
+        `config` adds to hbase-site.xml; it counts at the first call only.
+        """
+        hbase = self._running("hbase", lambda: Hbase(self._room, self.hdfs(), config))
+        assert isinstance(hbase, Hbase)
+        return hbase
+
+    def redis(self, config: Mapping[str, str] | None = None) -> Redis:
+        """Return the running Redis, started at the first call.
+
+        `config` adds to redis.conf; it counts at the first call only.
+        """
+        redis = self._running("redis", lambda: Redis(self._room, config))
+        assert isinstance(redis, Redis)
+        return redis
+
     def start(self, *names: str, brokers: int | None = None) -> None:
-        """Start several services at the same time; see `NAMES`."""
-        starters: dict[str, Callable[[], Service]] = {"kafka": lambda: self.kafka(brokers), "hdfs": self.hdfs}
+        """Start several services at the same time, HBase as soon as HDFS serves; see `NAMES`."""
+        starters: dict[str, Callable[[], Service]] = {
+            "kafka": lambda: self.kafka(brokers),
+            "hdfs": self.hdfs,
+            "hbase": self.hbase,
+            "redis": self.redis,
+        }
         unknown = set(names) - set(starters)
         if unknown:
             raise LabError(f"the lab has no {', '.join(sorted(unknown))}; it has {', '.join(self.NAMES)}")

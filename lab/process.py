@@ -19,7 +19,7 @@ POLL_SECONDS = 0.05
 START_SECONDS = 90.0
 DIE_SECONDS = 20.0
 SUPERVISOR_GONE = "the lab's supervisor process is gone"
-PORT_TAKEN_SIGNS = ("Address already in use", "BindException")
+PORT_TAKEN_SIGNS = ("Address already in use", "BindException", "Could not start ZK at requested port")
 
 
 class Supervisor:

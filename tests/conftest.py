@@ -30,6 +30,17 @@ def hdfs_url(lab: Lab) -> str:
 
 
 @pytest.fixture(scope="session")
+def hbase_thrift(lab: Lab) -> str:
+    """host:port of an HBase Thrift1 server."""
+    return lab.hbase().address
+
+
+@pytest.fixture(scope="session")
+def redis_url(lab: Lab) -> str:
+    return lab.redis().address
+
+
+@pytest.fixture(scope="session")
 def make_topic(kafka_bootstrap: str) -> MakeTopic:
     """Make topics under names nobody has used."""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab import Hdfs, Kafka, Lab
+from lab import Hbase, Hdfs, Kafka, Lab, Redis
 
 
 @pytest.fixture(scope="package")
@@ -31,3 +31,20 @@ def own_hdfs(own_lab: Lab) -> Iterator[Hdfs]:
     yield hdfs
     for server in hdfs.servers:
         server.resume() if server.running else server.start()
+
+
+@pytest.fixture
+def own_hbase(own_lab: Lab) -> Iterator[Hbase]:
+    hbase = own_lab.hbase()
+    yield hbase
+    for server in hbase.servers:
+        server.resume() if server.running else server.start(wait=False)
+    for server in hbase.servers:
+        server.wait_ready()
+
+
+@pytest.fixture
+def own_redis(own_lab: Lab) -> Iterator[Redis]:
+    redis = own_lab.redis()
+    yield redis
+    redis.server.resume() if redis.server.running else redis.server.start()

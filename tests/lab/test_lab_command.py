@@ -30,8 +30,9 @@ def lab(env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str
 @pytest.fixture
 def apart(tmp_path: Path) -> dict[str, str]:
     """The environment of a person with a cache of their own that has the jars already."""
-    home = jars.ensure("kafka")
-    (tmp_path / home.name).symlink_to(home)
+    for server in jars.JAR_SETS:
+        home = jars.ensure(server)
+        (tmp_path / home.name).symlink_to(home)
     return {"RECOUNT_LAB_CACHE": str(tmp_path), "TMPDIR": str(tmp_path)}
 
 
@@ -55,10 +56,29 @@ def test_a_lab_comes_up_answers_and_goes_down(apart: dict[str, str], tmp_path: P
     assert lab(apart, "down").stdout == "no lab was up\n"
 
 
+def test_a_server_brings_those_it_needs(apart: dict[str, str], tmp_path: Path) -> None:
+    up = lab(apart, "up", "hbase", "redis")
+    assert up.returncode == 0, up.stderr
+    try:
+        addresses = dict(line.split() for line in up.stdout.splitlines())
+        assert list(addresses) == ["hdfs", "hbase", "redis"]
+        status = lab(apart, "status")
+        assert status.returncode == 0
+        assert [line for line in status.stdout.splitlines() if " serving at " in line] == [
+            f"{name:8} serving at {address}" for name, address in addresses.items()
+        ]
+        assert "Ready to accept connections" in lab(apart, "logs", "redis").stdout
+    finally:
+        down = lab(apart, "down")
+    assert down.stdout == "the lab is down\n"
+    assert not any(accepts(address.rpartition("/")[2]) for address in addresses.values())
+    assert not list(tmp_path.glob("recount-lab-*"))
+
+
 def test_an_unknown_server_is_refused(apart: dict[str, str]) -> None:
     done = lab(apart, "up", "oracle")
     assert done.returncode == 1
-    assert "the lab has no oracle; it has kafka, hdfs" in done.stderr
+    assert "the lab has no oracle; it has kafka, hdfs, hbase, redis" in done.stderr
 
 
 def bootstrap(path: str, *tools: str) -> subprocess.CompletedProcess[str]:
