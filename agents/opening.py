@@ -52,19 +52,12 @@ class Archives(Protocol):
 class HBase(Protocol):
     """The process's HBase. Making a sink does no I/O."""
 
-    def counts(self, table: str, partition: int) -> CountsSink: ...
+    def counts(self, table: str, partition: int) -> CellSink: ...
 
     def events(self, topic: str, partition: int, start: int) -> LogSink | None:
         """None: this topic's records don't go there."""
 
     def takes_events(self, topic: str) -> bool: ...
-
-
-class CountsSink(CellSink, Protocol):
-    """A cell sink that remembers how far it got."""
-
-    def next_offset(self) -> int | None:
-        """Of the frontier; None: nothing was ever put."""
 
 
 @dataclass(frozen=True, slots=True)

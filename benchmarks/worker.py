@@ -27,8 +27,17 @@ class Run:
     rss_mib: float
 
 
-def write_config(folder: Path, bootstrap: str, topic: str, app: str, archive: str | None, port: int) -> Path:
-    sinks = "" if archive is None else f'[sinks.archive]\nurl = "{archive}"\n'
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    archive: str | None = None
+    thrift: str | None = None
+
+    def config(self) -> str:
+        archive = "" if self.archive is None else f'[sinks.archive]\nurl = "{self.archive}"\n'
+        return archive + ("" if self.thrift is None else f'[sinks.hbase]\nthrift = ["{self.thrift}"]\n')
+
+
+def write_config(folder: Path, bootstrap: str, topic: str, app: str, sinks: Sinks, port: int) -> Path:
     text = f"""
 [app]
 id = "{app}"
@@ -42,10 +51,10 @@ min_insync_replicas = 1
 name = "{topic}"
 event_time = {{ field = "ts", format = "epoch_ms" }}
 [[tables]]
-name = "page_views"
+name = "page_views_{app}"
 topic = "{topic}"
 key = ["page"]
-{sinks}
+{sinks.config()}
 [web]
 bind = "127.0.0.1:{port}"
 """
@@ -55,7 +64,7 @@ bind = "127.0.0.1:{port}"
 
 
 def run_worker(config: Path, port: int, records: int) -> Run:
-    """Start a worker, wait until `records` are counted (and archived), stop it."""
+    """Start a worker, wait until `records` are counted and in every sink, stop it."""
     with (config.with_suffix(".log")).open("wb") as log:
         worker = subprocess.Popen(
             [sys.executable, "-m", "app", "worker", "--config", str(config)], stdout=log, stderr=log
@@ -74,7 +83,7 @@ def run_worker(config: Path, port: int, records: int) -> Run:
 
 
 def _counted(port: int) -> int:
-    """Records counted, and archived where there is an archive; -1 until the worker owns every partition."""
+    """Records counted and in every sink; -1 until the worker owns every partition."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/partitions", timeout=2) as answer:
             found: dict[str, Any] = msgspec.json.decode(answer.read())
@@ -87,9 +96,9 @@ def _counted(port: int) -> int:
 
 
 def _done(row: dict[str, Any]) -> int:
-    """Records of a partition counted, and archived where there is an archive."""
-    counted, archived = int(row["next_offset"]), row["archive_next_offset"]
-    return counted if archived is None else min(counted, int(archived))
+    """Records of a partition counted, archived and in HBase, as far as it has those."""
+    reached = (row[name] for name in ("next_offset", "archive_next_offset", "hbase_next_offset"))
+    return min(int(one) for one in reached if one is not None)
 
 
 def _cpu_s(pid: int) -> float:

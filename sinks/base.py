@@ -49,6 +49,9 @@ class CellSink(Protocol):
         Raises `RefusedError` when it holds something else's counts.
         """
 
+    def next_offset(self) -> int | None:
+        """Of the frontier; None: nothing was ever put."""
+
     def put_cells(self, rows: Sequence[Row], next_offset: int) -> None: ...
 
     def put_certificates(self, rows: Sequence[Row], next_offset: int) -> None: ...

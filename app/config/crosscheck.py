@@ -129,7 +129,6 @@ def _sinks(config: Config, topics: dict[str, TopicSection]) -> Iterator[ConfigEr
                 f"sinks.hbase.events[{index}]", f'"{name}" is in no [[topics]]', f"known: {', '.join(topics)}"
             )
 
-
     if config.sinks.hbase is not None:
         yield from _hbase_names(config, config.sinks.hbase.events)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from domain.errors import CorruptRowError, RefusedError
+from domain.errors import CorruptRowError, RefusedError, SinkUnavailableError
 from domain.rows import unpack_certificate
 from sinks.hbase.connection import Connection, Pool
 from sinks.hbase.format import FAMILY, OWNER_ROW, counts_table, parse_column, windows_table
@@ -17,6 +17,7 @@ OWNER_COLUMN = f"{FAMILY}:owner".encode()
 # Absolute counts at explicit versions: a TTL would drop them, more versions would only take room.
 FAMILIES = {FAMILY: {"max_versions": 1, "bloom_filter_type": "ROW", "block_cache_enabled": True}}
 CLAIM_ATTEMPTS = 5
+TABLE_EXISTS = "TableExistsException"
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +66,9 @@ def create_if_missing(pool: Pool, names: list[str]) -> None:
                     connection.create_table(name, FAMILIES)
             except AlreadyExists:
                 continue
+            except SinkUnavailableError as err:
+                if TABLE_EXISTS not in err.reason:  # found later, by the master
+                    raise
 
 
 def read_owner(connection: Connection, table: str) -> Owner | None:

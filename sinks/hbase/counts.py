@@ -77,7 +77,6 @@ class HBaseCounts:
         return self._table.claim()
 
     def next_offset(self) -> int | None:
-        """Up to where everything was put; None: nothing ever was."""
         with self._table.pool.connection() as connection:
             value = connection.table(self._windows).row(FRONTIER_ROW, [self._frontier]).get(self._frontier)
         return None if value is None else unpack_frontier(value).next_offset

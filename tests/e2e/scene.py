@@ -13,6 +13,13 @@ from tests.e2e.verifier import Verifier
 from tests.e2e.workers import Worker
 from tests.kafka import unique
 
+HBASE = """
+[sinks.hbase]
+thrift = ["{thrift}"]
+interval = "1s"
+backlog_cells = {backlog}
+events = ["{topic}"]
+"""
 TABLES = ("page_views", "visits", "senders")
 CONFIG = """
 [app]
@@ -68,6 +75,7 @@ class Scene:
     bootstrap: str
     config: Path
     folder: Path
+    tables: Sequence[str] = TABLES
     workers: list[Worker] = field(default_factory=list)
 
     @property
@@ -94,7 +102,7 @@ class Scene:
         """Known input and somebody who watches the API, until the block ends."""
         with (
             Driver(self.bootstrap, self.topic, partitions=self.partitions, seed=seed, rate=rate) as driver,
-            Monitor(driver, self.workers, TABLES),
+            Monitor(driver, self.workers, self.tables),
         ):
             yield driver
             driver.stop()
@@ -115,3 +123,12 @@ def set_up(bootstrap: str, topic: str, partitions: int, folder: Path, archive: s
     app = unique("app")
     config.write_text(CONFIG.format(app=app, folder=folder, bootstrap=bootstrap, topic=topic, archive=archive))
     return Scene(app, topic, partitions, bootstrap, config, folder)
+
+
+def add_hbase(scene: Scene, thrift: str, backlog: int = 1_000_000) -> None:
+    """Counts and records go to HBase too, to tables that only this scene has."""
+    text = scene.config.read_text()
+    scene.tables = tuple(f"{name}_{scene.topic}" for name in TABLES)
+    for old, new in zip(TABLES, scene.tables, strict=True):
+        text = text.replace(f'name = "{old}"', f'name = "{new}"')
+    scene.config.write_text(text + HBASE.format(thrift=thrift, backlog=backlog, topic=scene.topic))

@@ -6,12 +6,17 @@ Reads as strangers do: a plain consumer, HTTP, the archive's files.
 from __future__ import annotations
 
 import base64
+import json
+import struct
 import time
 import tomllib
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import happybase
 
 from domain import rows
 from domain.certificate import Certificate
@@ -252,6 +257,43 @@ class Verifier:
         finally:
             archive.close(5.0)
 
+    # -- HBase ---------------------------------------------------------------------------------
+
+    def wait_in_hbase(self, worker: Worker, deadline_s: float = 90) -> None:
+        """Until counts and records of the whole topic are in HBase."""
+        ends = self.ends()
+
+        def there() -> bool:
+            assert worker.running, f"{worker.name} ended:\n{worker.log()[-3000:]}"
+            found = worker.get("/api/v1/partitions")["partitions"]
+            names = ("hbase_next_offset", "events_next_offset")
+            return {one["partition"]: tuple(one[name] for name in names) for one in found} == {
+                partition: (end, end) for partition, end in ends.items()
+            }
+
+        wait_for("everything to be in HBase", there, deadline_s)
+
+    def check_hbase(self, expected: Expected) -> None:
+        """Every row, column, version, certificate and frontier; every record's row."""
+        stranger = happybase.Connection(*_host_port(self._config["sinks"]["hbase"]["thrift"][0]), timeout=60_000)
+        try:
+            for table, by_partition in expected.tables.items():
+                check_counts(stranger, table, by_partition, self.ends())
+            self._check_events(stranger, expected)
+        finally:
+            stranger.close()
+
+    def _check_events(self, stranger: happybase.Connection, expected: Expected) -> None:
+        want = {}
+        for partition, records in expected.log.items():
+            for one in records:
+                columns = {b"c:t": one.timestamp.to_bytes(8, "big"), b"c:k": one.key, b"c:v": one.value}
+                row = f"{self._topic}-{partition}-{one.offset}".encode()
+                want[row] = {name: value for name, value in columns.items() if value is not None}
+        found = dict(stranger.table(f"recount_{self._topic}_events").scan(batch_size=500))
+        assert len(found) == len(want)
+        assert found == want
+
     # -- all of it -----------------------------------------------------------------------------
 
     def check_group_offsets(self) -> None:
@@ -271,6 +313,45 @@ class Verifier:
         """Once the workers have stopped: archive and group offsets."""
         self.check_archive(expected, repeats=repeats)
         self.check_group_offsets()
+
+
+def _host_port(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    return host, int(port)
+
+
+def check_counts(
+    stranger: happybase.Connection, table: str, want: dict[int, dict[str, Any]], ends: dict[int, int]
+) -> None:
+    """One table in HBase, written down once more from the format's description."""
+    cells: dict[bytes, dict[bytes, int]] = {}
+    for partition, one in want.items():
+        for start, by_key in one["cells"].items():
+            for text, (on_time, late, _) in by_key.items():
+                key = base64.b64decode(text)
+                row = cells.setdefault(b"%02x|%015d|%s" % (zlib.crc32(key) % 256, start, key), {})
+                row |= {f"c:n{partition}".encode(): on_time} if on_time else {}
+                row |= {f"c:l{partition}".encode(): late} if late else {}
+    found: dict[bytes, dict[bytes, int]] = {}
+    for row_key, columns in stranger.table(f"recount_{table}").scan(include_timestamp=True):
+        found[row_key] = {name: int.from_bytes(value, "big") for name, (value, _) in columns.items()}
+        for name, (_, version) in columns.items():
+            assert 2**48 < version <= 2**48 + ends[int(name[3:])], f"{row_key!r} {name!r} has version {version}"
+    assert found == cells, f"HBase rows of {table}"
+    windows = dict(stranger.table(f"recount_{table}_windows").scan())
+    assert json.loads(windows.pop(b"owner")[b"c:owner"])["format"] == 1
+    frontier = {}
+    for partition, end in ends.items():
+        stream_time = want[partition]["stream_time"]
+        frontier[f"c:c{partition}".encode()] = struct.pack(">qq", end - 1, -1 if stream_time is None else stream_time)
+        frontier[f"c:a{partition}".encode()] = struct.pack(">q", end)
+    assert windows.pop(b"frontier") == frontier, f"frontier of {table}"
+    certificates: dict[int, dict[int, Any]] = {partition: {} for partition in want}
+    for row_key, columns in windows.items():
+        for name, value in columns.items():
+            assert name[:3] == b"c:w"
+            certificates[int(name[3:])][int(row_key)] = plain(rows.unpack_certificate(value))
+    assert certificates == {partition: one["certificates"] for partition, one in want.items()}, f"HBase, {table}"
 
 
 def plain(one: Certificate) -> dict[str, Any]:

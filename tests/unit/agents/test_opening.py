@@ -1,0 +1,83 @@
+"""What a partition without state is asked before it is counted from the start."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agents.assignment import AssignmentSettings
+from agents.opening import Opening, Sinks
+from domain.errors import RefusedError, SinkUnavailableError
+from sinks.base import CellSink, LogSink
+from tables.changelog import ChangelogSettings
+from tests.cell_sinks import FakeRoom
+from tests.unit.agents.fakes import P0, P1, TOPIC, VIEWS, FakeListener, FakeSource
+
+
+class FakeHBase:
+    """`opening.HBase` over one room."""
+
+    def __init__(self, room: FakeRoom) -> None:
+        self.room = room
+        self.down = False
+
+    def counts(self, table: str, partition: int) -> CellSink:
+        assert table == "views"
+        sink = self.room.sink(partition)
+        sink.down = self.down
+        return sink
+
+    def events(self, topic: str, partition: int, start: int) -> LogSink | None:
+        return None
+
+    def takes_events(self, topic: str) -> bool:
+        return False
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.source = FakeSource()
+        self.hbase = FakeHBase(FakeRoom())
+        settings = AssignmentSettings("app", folder, ChangelogSettings("nowhere"))
+        topics, tables = {TOPIC.name: TOPIC}, {VIEWS.name: VIEWS}
+        self.opening = Opening(topics, tables, self.source, Sinks(hbase=self.hbase), settings, FakeListener())
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_a_partition_nobody_has_counted_may_begin(scene: Scene) -> None:
+    await scene.opening._refuse_lost_state(P0)
+
+
+async def test_an_offset_of_the_group_without_state_is_lost_state(scene: Scene) -> None:
+    scene.source.group_offsets[P0] = 7
+    with pytest.raises(RefusedError, match=r"state of clicks-0 is lost.*group had got to offset 7"):
+        await scene.opening._refuse_lost_state(P0)
+
+
+async def test_counts_in_hbase_without_state_are_lost_state(scene: Scene) -> None:
+    scene.hbase.room.sink(0).put_frontier(9, None, None)
+    with pytest.raises(RefusedError, match=r"state of clicks-0 is lost.*HBase has counts of table views up to.* 9"):
+        await scene.opening._refuse_lost_state(P0)
+    await scene.opening._refuse_lost_state(P1)
+
+
+async def test_a_frontier_at_the_start_is_no_count(scene: Scene) -> None:
+    scene.hbase.room.sink(0).put_frontier(0, None, None)
+    await scene.opening._refuse_lost_state(P0)
+
+
+async def test_tables_of_another_app_are_refused_before_anything_is_counted(scene: Scene) -> None:
+    scene.hbase.room.owner = "another"
+    with pytest.raises(RefusedError):
+        await scene.opening._refuse_lost_state(P0)
+
+
+async def test_whether_state_is_lost_can_not_be_told_while_hbase_is_away(scene: Scene) -> None:
+    scene.hbase.down = True
+    with pytest.raises(SinkUnavailableError):
+        await scene.opening._refuse_lost_state(P0)
