@@ -13,7 +13,7 @@ from domain import progress, rows
 from domain.certificate import Certificate, ClassCount
 from domain.errors import CorruptRowError
 from domain.keys import encode_id, encode_key
-from domain.progress import Cut, FollowerProgress, StateProgress, Witness
+from domain.progress import CountsProgress, Cut, FollowerProgress, StateProgress, Witness
 from domain.rows import Cell, Kind, Role, RowKey
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "rows"
@@ -34,6 +34,9 @@ STATE = StateProgress(
     tallies={"on_time": 30, "late": 2, "malformed": 5},
     cursors={"close": START},
 )
+
+
+COUNTS_PROGRESS = CountsProgress(state_id="s", start=5, next_offset=42, table_id="0123456789abcdef")
 
 
 def golden(name: str) -> dict[str, bytes]:
@@ -74,6 +77,7 @@ def values() -> Iterator[tuple[str, bytes]]:
         progress.encode(StateProgress(state_id="s", fingerprint="f", start=0, next_offset=0)),
     )
     yield "progress of a follower", progress.encode(FollowerProgress(state_id="s", start=5, next_offset=42))
+    yield "progress of counts", progress.encode(COUNTS_PROGRESS)
 
 
 def test_row_keys_are_byte_for_byte_as_committed() -> None:
@@ -93,6 +97,9 @@ def test_committed_values_are_read_as_they_were_meant() -> None:
     assert rows.unpack_certificate(committed["certificate with finals"]).finals_done
     assert rows.unpack_id(committed["id"]) == 41
     assert progress.decode_state(committed["progress of a state"]) == STATE
+    assert progress.decode_counts(committed["progress of counts"]) == COUNTS_PROGRESS
+    for name in ("progress of a state", "progress of a follower", "progress of counts"):
+        assert progress.state_id_of(committed[name]) == ("s" if "state" not in name else STATE.state_id)
     assert progress.decode_follower(committed["progress of a follower"]) == FollowerProgress(
         state_id="s", start=5, next_offset=42
     )
