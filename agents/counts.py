@@ -166,10 +166,7 @@ class CountsFollower:
                 await self._put_chunk(chunk)
             for certificates in scan.certificates:
                 await self._hop.call(partial(self._sink.put_certificates, certificates.rows, certificates.next_offset))
-            at = self._standing(scan.progress)
-            await self._show(at)
-            if at.next_offset > self._newest.next_offset:  # committed, but not offered yet
-                self._newest = at
+            await self._show(self._standing(scan.progress))
             done = True
         finally:
             if not done:

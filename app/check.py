@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from app.check_hbase import probe_hbase
 from app.check_probes import Finding, Mark, probe_archive, probe_data_dir, probe_secrets
 from app.check_topics import probe_kafka
 from app.cli_errors import ExitCode
@@ -49,7 +50,7 @@ def run_check(config: Config, *, offline: bool = False, console: Console | None 
 
 async def _probe(config: Config) -> list[Finding]:
     groups = await asyncio.gather(
-        probe_kafka(config), probe_archive(config), probe_data_dir(config), probe_secrets(config)
+        probe_kafka(config), probe_hbase(config), probe_archive(config), probe_data_dir(config), probe_secrets(config)
     )
     return [finding for group in groups for finding in group]
 

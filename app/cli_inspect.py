@@ -17,12 +17,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.cli_errors import ExitCode, NotAvailableError
+from app.cli_errors import ExitCode
+from app.cli_options import DEFAULT_CONFIG, ConfigFile
 from domain.errors import ConfigError, DependencyError
 
 DEADLINE_S = 10.0
 TOKEN_VARIABLE = "RECOUNT__WEB__TOKEN"  # noqa: S105 - a name
 COUNTS = ("count", "on_time", "late")
+PARTITION = ("topic", "partition", "worker", "state", "next_offset", "lag", "archive_next_offset")
+SHORT = {"archive_next_offset": "archived to"}
+STORED = ("partition", "next_offset", "stream_time", "archive_next_offset")
 
 
 class Source(StrEnum):
@@ -38,24 +42,26 @@ def inspect(
     since: Annotated[str | None, typer.Option(metavar="TIME", help="First window start: ISO 8601 or ms.")] = None,
     until: Annotated[str | None, typer.Option(metavar="TIME", help="End of the range, exclusive.")] = None,
     source: Annotated[Source, typer.Option("--from", help="Where the counts are read.")] = Source.WORKER,
+    config: ConfigFile = DEFAULT_CONFIG,
     url: Annotated[str, typer.Option(envvar="RECOUNT_URL", help="Any worker.")] = "http://127.0.0.1:6066",
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help=f"Holds the token; or set {TOKEN_VARIABLE}.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the worker's answer as it is.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as it is.")] = False,
 ) -> None:
-    if source is Source.HBASE:
-        raise NotAvailableError("recount inspect --from hbase")
     if table is None and (window or key):
         raise ConfigError("TABLE", "missing", "name the table the window or key belongs to")
     if window is not None and key is not None:
         raise ConfigError("--window", "excludes --key", "ask for one of them; --since and --until limit a key")
+    if source is Source.HBASE:
+        from app.cli_inspect_hbase import Question, ask_hbase
+
+        body = ask_hbase(config, Question(table, window, key, since, until, top))
+        _print(body, as_json=as_json)
+        raise typer.Exit
     path, query = _route(table, window, key, {"from": since, "to": until}, top)
     body = fetch(url, path, query, _token(token_file))
-    if as_json:
-        typer.echo(json.dumps(body, ensure_ascii=False))
-    else:
-        _show(body, Console(highlight=False))
+    _print(body, as_json=as_json)
     raise typer.Exit(_complete(body))
 
 
@@ -113,27 +119,59 @@ def _token(file: Path | None) -> str | None:
     return read_secret("--token-file", None, file)
 
 
-def _show(body: Any, console: Console) -> None:
+def _print(body: Any, *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(body, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
     if "top" in body:
-        one = body["window"]
-        console.print(Text(f"{body['table']} {one['start']}: {_flags(one)}, {one['count']} events, {one['late']} late"))
-        console.print(_table(("key", *COUNTS), [[_key(row), *(row[name] for name in COUNTS)] for row in body["top"]]))
-        if not body["top_exact"]:
-            console.print(Text(f"a key not listed may have up to {body['top_unseen_max']}"))
+        _show_window(body, console)
     elif "windows" in body:
-        extra = tuple(name for name in ("expired",) if any(name in row for row in body["windows"]))
-        names = (*COUNTS, *extra)
-        rows = [[row["start"], _flags(row), *(row[name] for name in names)] for row in body["windows"]]
-        console.print(_table(("window", "state", *names), rows))
+        names = _counts(body["windows"])
+        sources = ("source",) if any(row.get("source") == Source.HBASE for row in body["windows"]) else ()
+        rows = [[row["start"], _flags(row), *(row.get(name) for name in (*sources, *names))] for row in body["windows"]]
+        console.print(_table(("window", "state", *sources, *names), rows))
+        for start in body.get("dropped", ()):
+            console.print(Text(f"gone from the state: {start}"))
+    elif "tables" in body:
+        for one in body["tables"]:
+            _show_stored(one, console)
     else:
-        names = ("topic", "partition", "worker", "state", "next_offset", "lag", "archive_next_offset")
-        console.print(_table(names, [[row[name] for name in names] for row in body["partitions"]]))
+        rows = body["partitions"]
+        names = (*PARTITION, "hbase_lag") if any(row.get("hbase_lag") is not None for row in rows) else PARTITION
+        console.print(_table(names, [[row.get(name) for name in names] for row in rows]))
+
+
+def _show_window(body: Any, console: Console) -> None:
+    one, names = body["window"], _counts(body["top"])
+    source = ", keys from HBase" if body.get("source") == Source.HBASE else ""
+    text = f"{body['table']} {one['start']}: {_flags(one)}, {one['count']} events, {one['late']} late{source}"
+    console.print(Text(text))
+    console.print(_table(("key", *names), [[_key(row), *(row.get(name) for name in names)] for row in body["top"]]))
+    if not body["top_exact"]:
+        console.print(Text(f"a key not listed may have up to {body['top_unseen_max']}"))
+
+
+def _show_stored(one: Any, console: Console) -> None:
+    """A table as HBase holds it."""
+    owner = one["owner"]
+    if owner is None:
+        console.print(Text(f"{one['name']}: nothing in HBase yet"))
+        return
+    whose = "" if one["ours"] else ", not what this configuration counts"
+    names = ", ".join(f"{name.replace('_', ' ')} {owner[name]}" for name in ("app", "topic", "fingerprint", "table_id"))
+    console.print(Text(printable(f"{one['name']}: {names}{whose}")))
+    console.print(_table(STORED, [[row[name] for name in STORED] for row in one["partitions"]]))
+
+
+def _counts(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    return (*COUNTS, "expired") if any("expired" in row for row in rows) else COUNTS
 
 
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     shown = Table()
     for name in names:
-        shown.add_column(name.replace("_", " "), overflow="fold")
+        shown.add_column(SHORT.get(name, name.replace("_", " ")), overflow="fold")
     for row in rows:
         shown.add_row(*(Text("-" if value is None else printable(str(value))) for value in row))
     return shown
@@ -149,14 +187,18 @@ def _key(row: Mapping[str, str]) -> str:
 
 
 def _flags(row: Mapping[str, Any]) -> str:
-    return f"{row['state']}, partial" if row["partial"] else str(row["state"])
+    """HBase knows no idle partitions, so it tells no state."""
+    flags = [row["state"]] if "state" in row else []
+    flags += [name for name in ("partial", "dropped") if row.get(name)]
+    return ", ".join(flags) or "-"
 
 
 def _complete(body: Any) -> ExitCode:
     if body.get("complete", True):
         return ExitCode.OK
     why = body["missing_why"]
-    lines = [f"  {one}: {why.get(str(one), 'no answer')}" for one in body["missing"]]
-    text = "\n".join(["incomplete, these partitions are missing:", *lines])
+    named = {str(one): why.get(str(one), "no answer") for one in body["missing"]}
+    lines = [f"  {one}: {printable(reason)}" for one, reason in {**named, **why}.items()]
+    text = "\n".join(["incomplete, this is missing:", *lines])
     Console(stderr=True, highlight=False, soft_wrap=True).print(Text(text, style="yellow"))
     return ExitCode.FINDING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from agents.opening import Sinks
 from agents.source import Place
 from agents.view import WorkerView
 from app.archives import ProcessArchives
+from app.claimants import claimants
 from app.config import Config, to_specs, web_token
+from app.history import HBaseHistory
 from app.instance import InstanceLock
 from app.metrics import Metrics
 from app.reporting import Reporting
@@ -29,7 +31,6 @@ from app.web.api import build_app
 from app.web.server import WebServer
 from domain.errors import DependencyError, SinkUnavailableError
 from domain.rows import Role
-from domain.spec import TableSpec, TopicSpec
 from sinks.archive.archive import Archive, ArchiveSettings
 from sinks.hbase.connection import Pool
 from sinks.hbase.sinks import HBaseSinks
@@ -71,7 +72,7 @@ async def build_worker(
     bootstrap = config.kafka.bootstrap_servers
     counts = await prepare_topics(bootstrap, config.app.id, names, wish)
     archive = await _open_archive(config)
-    hbase = _hbase(config, topics, tables)
+    hbase = _hbase(config)
     metrics = Metrics()
     reporting = Reporting(metrics, tables, config.web.idle_timeout.ms / 1000)
     source = KafkaSource(bootstrap, config.app.id)
@@ -85,6 +86,7 @@ async def build_worker(
         crash,
     )
     view = WorkerView(assignment, source.end_offset)
+    thrift = () if config.sinks.hbase is None else config.sinks.hbase.thrift
     reporting.show_in(view)
     membership = FaustMembership(counts)
     web_app = build_app(
@@ -96,6 +98,7 @@ async def build_worker(
         lambda: _unready(membership, view),
         web_token(config),
         idle=reporting.idle,
+        history=HBaseHistory(thrift, claimants(config)) if thrift else None,
     )
     host, port = config.web.address
     web = WebServer(web_app, host, port, tls_cert=config.web.tls_cert, tls_key=config.web.tls_key)
@@ -152,13 +155,12 @@ def _follow_settings(config: Config) -> FollowSettings:
     return FollowSettings(logs, CountsSettings(interval_s, hbase.backlog_cells))
 
 
-def _hbase(config: Config, topics: Iterable[TopicSpec], tables: Iterable[TableSpec]) -> HBaseSinks | None:
+def _hbase(config: Config) -> HBaseSinks | None:
     """Connects later: counting goes on without HBase, which catches up."""
     section = config.sinks.hbase
     if section is None:
         return None
-    by_name = {topic.name: topic for topic in topics}
-    return HBaseSinks(Pool(*section.thrift), config.app.id, by_name, tables, section.events)
+    return HBaseSinks(Pool(*section.thrift), claimants(config), section.events)
 
 
 async def _open_archive(config: Config) -> Archive | None:

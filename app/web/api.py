@@ -19,6 +19,7 @@ from app.web import answers, shapes
 from app.web.auth import RequireToken
 from app.web.errors import RequestError
 from app.web.gather import Gatherer, Membership
+from app.web.history import History, gone, not_found, past_series, past_window
 from app.web.local import Idle, LocalReader
 from app.web.openapi import document
 from app.web.params import (
@@ -62,12 +63,14 @@ class Api:
         membership: Membership,
         tables: Mapping[str, TableSpec],
         topics: Mapping[str, TopicSpec],
+        history: History | None = None,
     ) -> None:
         self._local = local
         self._gatherer = gatherer
         self._membership = membership
         self._tables = tables
         self._topics = topics
+        self._history = history
 
     def routes(self) -> list[Route]:
         register_url_convertor("anytext", AnyText())  # idempotent
@@ -112,13 +115,12 @@ class Api:
         if is_local(request):
             return await self._raw(TopAsk(table.name, start_ms, wanted))
         covered, top = await self._gatherer.top(table.name, start_ms, wanted)
-        if shapes.is_dropped(covered):
-            raise RequestError(
-                404,
-                f"the keys of window {start_ms} are gone from the state",
-                f"stream time passed its end by the retention of {table.retention_ms} ms",
-                f"its totals are still in /api/v1/tables/{table.name}/windows?from={start_ms}",
-            )
+        if gone(table, covered, start_ms):
+            past = await past_window(self._history, table, start_ms, wanted)
+            if past is not None:
+                return await _built(lambda: shapes.past_window_detail(table, covered, start_ms, past))
+            if shapes.dropped_starts(covered):
+                raise not_found(table, start_ms, configured=self._history is not None)
         return await _built(lambda: shapes.window_detail(table, covered, start_ms, top))
 
     async def key(self, request: Request) -> Response:
@@ -130,7 +132,8 @@ class Api:
         if is_local(request):
             return await self._raw(ask)
         covered = await self._gatherer.table(ask)
-        return await _built(lambda: shapes.key_series(table, covered, key, from_ms, to_ms))
+        past = await past_series(self._history, table, key, shapes.dropped_starts(covered))
+        return await _built(lambda: shapes.key_series(table, covered, key, from_ms, to_ms, past))
 
     async def partitions(self, request: Request) -> Response:
         check_names(request, "scope")
@@ -194,20 +197,24 @@ def build_app(
     *,
     idle: Idle | None = None,
     peers: Peers | None = None,
+    history: History | None = None,
 ) -> Starlette:
     """The whole HTTP side of one worker. `ready` gives None or why not; `idle` says if a partition is idle.
 
-    The app owns `peers` and its reader threads and closes them at lifespan shutdown.
+    Windows gone from the state are asked of `history`. The app owns `peers`, `history` and its reader threads
+    and closes them at lifespan shutdown.
     """
     local = LocalReader(view, tables, idle)
     asked = peers or HttpPeers(token)
-    api = Api(local, Gatherer(local, asked, membership, tables), membership, tables, topics)
+    api = Api(local, Gatherer(local, asked, membership, tables), membership, tables, topics, history)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         local.close()
         await asked.close()
+        if history is not None:
+            await history.close()
 
     app = Starlette(
         routes=[*api.routes(), *_root_routes(view, metrics, ready)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from app.web.peers import MSGPACK
 
 REF = "#/components/schemas/{name}"
 Json = dict[str, Any]
+FAILURES = ("400", "401", "404")
 
 TIME = {"oneOf": [{"type": "integer", "description": "ms since 1970"}, {"type": "string", "format": "date-time"}]}
 
@@ -62,17 +64,18 @@ def _paths() -> Json:
         "/api/v1/tables/{table}/windows": {"get": _get("Counts by window", answers.Windows, table, *span, local)},
         "/api/v1/tables/{table}/windows/{start}": {
             "get": _get(
-                "A window's largest keys, exact over all partitions",
+                "A window's largest keys, exact over all partitions; from HBase once gone from the state",
                 answers.WindowDetail,
                 table,
                 _path("start", "The window's start.", TIME),
                 _query("top", "How many keys.", top),
                 local,
+                failures=(*FAILURES, "500", "503"),
             )
         },
         "/api/v1/tables/{table}/keys/{key}": {
             "get": _get(
-                "One key over time",
+                "One key over time; windows gone from the state from HBase",
                 answers.KeySeries,
                 table,
                 _path("key", "Percent-encoded, may hold slashes; a JSON array where the key has several fields."),
@@ -91,9 +94,9 @@ def _paths() -> Json:
     }
 
 
-def _get(summary: str, shape: type, *parameters: Json) -> Json:
-    failures = {code: _json(answers.ErrorBody) for code in ("400", "401", "404")}
-    return {"summary": summary, "parameters": list(parameters), "responses": {"200": _json(shape), **failures}}
+def _get(summary: str, shape: type, *parameters: Json, failures: Iterable[str] = FAILURES) -> Json:
+    responses = {"200": _json(shape), **{code: _json(answers.ErrorBody) for code in failures}}
+    return {"summary": summary, "parameters": list(parameters), "responses": responses}
 
 
 def _open(summary: str, *codes: str) -> Json:

@@ -96,7 +96,12 @@ def top_of(request: Request) -> int:
 
 
 def start_of(request: Request, table: TableSpec) -> int:
-    start_ms = time_ms("start", request.path_params["start"])
+    return window_start(request.path_params["start"], table)
+
+
+def window_start(text: str, table: TableSpec) -> int:
+    """Raises `RequestError` for a time at which no window of the table starts."""
+    start_ms = time_ms("start", text)
     before = start_ms - start_ms % table.window_ms
     if before != start_ms:
         raise RequestError(
@@ -141,11 +146,22 @@ def key_of(request: Request, table: TableSpec) -> bytes:
         if key:
             raise RequestError(400, "two keys", "both the path and key_base64 name one", "leave the path's key empty")
         key = _decoded(encoded)
-    elif len(table.key) > 1:
-        key = _compact(key, table)
+    else:
+        key = key_bytes(key, table)
+    _check_length(key)
+    return key
+
+
+def key_bytes(text: bytes, table: TableSpec) -> bytes:
+    """A key written as text. Raises `RequestError` for one that can't exist in this table."""
+    key = _compact(text, table) if len(table.key) > 1 else text
+    _check_length(key)
+    return key
+
+
+def _check_length(key: bytes) -> None:
     if len(key) > KEY_BYTES_MAX:
         raise RequestError(400, "key too long", f"no key exceeds {KEY_BYTES_MAX} bytes", "ask for a shorter key")
-    return key
 
 
 def _path_key(request: Request) -> bytes:

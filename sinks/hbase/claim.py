@@ -14,7 +14,7 @@ from sinks.hbase.format import FAMILY, OWNER_ROW, counts_table, parse_column, wi
 from sinks.hbase.thrift import AlreadyExists, Mutation
 
 OWNER_COLUMN = f"{FAMILY}:owner".encode()
-# Absolute counts at explicit versions: a TTL would drop them, more versions would only take room.
+# Counts are absolute at explicit versions: of older ones nobody has any use, and none ages.
 FAMILIES = {FAMILY: {"max_versions": 1, "bloom_filter_type": "ROW", "block_cache_enabled": True}}
 CLAIM_ATTEMPTS = 5
 TABLE_EXISTS = "TableExistsException"

@@ -9,6 +9,7 @@ row `frontier`: `c<partition>` counts, `a<partition>` archive; row `owner`.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ FRONTIER_ROW = b"frontier"
 START_DIGITS = 15
 SALTS = tuple(b"%02x" % one for one in range(256))
 _VERSION_BASE = 1 << 48  # above any clock's milliseconds
+_COLUMN = re.compile(rb"c:([a-z])(0|[1-9][0-9]{0,9})")
 _COUNT = struct.Struct(">Q")
 _FRONTIER = struct.Struct(">qq")
 _OFFSET = struct.Struct(">q")
@@ -81,9 +83,8 @@ def column(letter: str, partition: int) -> bytes:
 
 def parse_column(name: bytes) -> tuple[str, int] | None:
     """(letter, partition); None for another kind of column."""
-    if name[: len(FAMILY) + 1] != b"c:" or not name[3:].isdigit():
-        return None
-    return name[2:3].decode("latin-1"), int(name[3:])
+    found = _COLUMN.fullmatch(name)
+    return None if found is None else (found[1].decode(), int(found[2]))
 
 
 def unpack_count(value: bytes) -> int:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 
-from domain.spec import TableSpec, TopicSpec, fingerprint
 from sinks.hbase.claim import Claimant
 from sinks.hbase.connection import Pool
 from sinks.hbase.counts import HBaseCounts, HBaseTable
@@ -17,17 +16,12 @@ class HBaseSinks:
     def __init__(
         self,
         pool: Pool,
-        app: str,
-        topics: Mapping[str, TopicSpec],
-        tables: Iterable[TableSpec],
+        claimants: Iterable[Claimant],
         events: Collection[str] = (),
     ) -> None:
         self._pool = pool
         self._events = frozenset(events)
-        self._tables = {
-            one.name: HBaseTable(pool, Claimant(one.name, app, one.topic, fingerprint(topics[one.topic], one)))
-            for one in tables
-        }
+        self._tables = {one.table: HBaseTable(pool, one) for one in claimants}
 
     def counts(self, table: str, partition: int) -> HBaseCounts:
         """The sink of one table and partition."""

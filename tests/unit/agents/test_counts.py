@@ -203,11 +203,13 @@ async def test_progress_moves_only_once_everything_is_put(make_scene: MakeScene)
     assert scene.next_offset == 2
 
 
-async def test_an_outage_is_waited_out_and_what_came_meanwhile_is_newer(make_scene: MakeScene) -> None:
+@pytest.mark.parametrize("applies", [True, False])  # every put is done, and every answer lost; or none is done
+async def test_an_outage_is_waited_out_and_what_came_meanwhile_is_newer(make_scene: MakeScene, applies: bool) -> None:
     scene = make_scene()
     scene.start()
     await scene.caught_up()
-    scene.sink.down = scene.sink.applies = True  # every put is done, and every answer lost
+    scene.sink.down = True
+    scene.sink.applies = applies
     scene.count("ab")
     await until("some failures", lambda: len(scene.ears.failures) >= 3)
     scene.count("ac")
@@ -216,6 +218,46 @@ async def test_an_outage_is_waited_out_and_what_came_meanwhile_is_newer(make_sce
     await scene.caught_up()
     assert scene.next_offset == 4
     assert scene.ears.rescans == [0], "only that of the start: it held everything"
+
+
+async def test_of_a_put_that_failed_the_checkpoint_offered_meanwhile_is_newer(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.start()
+    await scene.caught_up()
+    scene.sink.blocked = "cells"
+    scene.count("ab")
+    await asyncio.to_thread(scene.sink.entered.wait, 10)
+    scene.count("ac")
+    scene.sink.down = True
+    scene.sink.blocked = ""
+    scene.sink.released.set()
+    await until("the failure", lambda: scene.ears.failures)
+    scene.sink.down = False
+    await scene.caught_up()
+    assert scene.ears.rescans == [0]
+
+
+async def test_a_rescan_that_failed_in_the_middle_begins_again(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.count("abcdefgh")
+
+    def fail(_: int) -> None:
+        scene.sink.down = scene.sink.calls == ["claim"]
+
+    scene.sink.before = fail
+    scene.start()
+    await scene.caught_up()
+    assert scene.ears.rescans == [0, 0]
+
+
+async def test_a_close_while_behind_says_nothing_that_is_not_put(make_scene: MakeScene) -> None:
+    scene = make_scene(limit=2)
+    scene.start()
+    await scene.caught_up()
+    scene.count("abcdef")
+    await scene.follower.close(3.0)
+    assert scene.next_offset == 0
+    assert scene.room.shown().frontier == Frontier(0, None)
 
 
 async def test_a_full_backlog_is_dropped_and_the_state_read_instead(make_scene: MakeScene) -> None:

@@ -34,7 +34,6 @@ LATER = [
     ["reset", "--table", "t", "--yes"],
     ["archive", "cat", "clicks/x.log"],
     ["archive", "verify", "--topic", "clicks"],
-    ["inspect", "--from", "hbase"],
 ]
 COMMANDS = ["worker", "check", "demo", "produce", "inspect", "replay", "audit", "archive", "rescan", "reset"]
 

@@ -102,6 +102,52 @@ def test_an_incomplete_answer_is_a_finding_and_keys_cannot_steer_the_terminal(
     assert "up to 4" in out
 
 
+def test_partitions_with_hbase_show_its_lag(
+    asked: list[urllib.request.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "hbase lag" not in run("inspect", env={"COLUMNS": "150"})[1]
+    (one,) = ANSWERS["/api/v1/partitions"]["partitions"]
+    monkeypatch.setitem(ANSWERS, "/api/v1/partitions", {"complete": True, "partitions": [{**one, "hbase_lag": 4321}]})
+    _, out, _ = run("inspect", env={"COLUMNS": "150"})
+    assert "hbase lag" in out
+    assert "4321" in out
+
+
+def test_keys_from_hbase_are_shown_as_such(
+    asked: list[urllib.request.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = {
+        "complete": False,
+        "missing": [],
+        "missing_why": {"hbase": "its keys add up to less"},
+        "source": "hbase",
+        "table": "page_views",
+        "window": {**WINDOW, "dropped": True},
+        "top": [{"key": "/a", "count": 9, "on_time": 7, "late": 0, "expired": 2}],
+        "top_exact": True,
+        "top_unseen_max": 0,
+    }
+    monkeypatch.setitem(ANSWERS, "/api/v1/tables/page_views/windows/0?top=50", top)
+    code, out, err = run("inspect", "page_views", "--window", "0", env={"COLUMNS": "120"})
+    assert code == ExitCode.FINDING
+    assert "closed, partial, dropped, 12 events, 2 late, keys from HBase" in out
+    assert "expired" in out
+    assert "hbase: its keys add up to less" in err
+
+
+def test_a_series_tells_rows_from_hbase_and_windows_nobody_could_tell(
+    asked: list[urllib.request.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {name: WINDOW[name] for name in ("start", "state", "partial", "count", "on_time", "late")}
+    rows = [{**row, "source": "hbase", "expired": 5}, {**row, "source": "state"}]
+    answer = {"complete": True, "windows": rows, "dropped": [600_000]}
+    monkeypatch.setitem(ANSWERS, "/api/v1/tables/page_views/keys/k", answer)
+    _, out, _ = run("inspect", "page_views", "--key", "k", env={"COLUMNS": "120"})
+    shown = [[one.strip() for one in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    assert [(line[2], line[-1]) for line in shown] == [("hbase", "5"), ("state", "-")]
+    assert "gone from the state: 600000" in out
+
+
 def test_json_is_the_answer_itself(asked: list[urllib.request.Request]) -> None:
     code, out, _ = run("inspect", "page_views", "--json")
     assert code == 0

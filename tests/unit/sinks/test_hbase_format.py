@@ -83,7 +83,9 @@ def test_a_row_that_is_not_one_of_ours_is_told(row: bytes) -> None:
     assert hbase.parse_cell_row(row) is None
 
 
-@pytest.mark.parametrize("name", [b"", b"c:", b"c:n", b"c:owner", b"d:n1", b"c:n-1", b"c:n1 "])
+@pytest.mark.parametrize(
+    "name", [b"", b"c:", b"c:n", b"c:owner", b"d:n1", b"c:n-1", b"c:n1 ", b"c:n00", b"c:n" + b"9" * 5000]
+)
 def test_a_column_that_is_not_one_of_ours_is_told(name: bytes) -> None:
     assert hbase.parse_column(name) is None
 

@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from app.metrics import Metrics
 from app.web.api import build_app
 from app.web.errors import PeerError
+from app.web.history import History
 from app.web.peers import PEER_PATH, Peers
 from app.web.wire import REPLY_DECODER, Ask, Reply
 from domain.spec import EventTime, KeyField, KeyType, TableSpec, TimeFormat, TopicSpec
@@ -44,6 +45,8 @@ class FakePartition:
     partial: set[int] = field(default_factory=set)
     dropped: set[int] = field(default_factory=set)
     tallies: dict[str, int] = field(default_factory=dict)
+    hbase_next_offset: int | None = None
+    events_next_offset: int | None = None
 
 
 class FakeView:
@@ -56,7 +59,19 @@ class FakeView:
 
     def partitions(self) -> list[PartitionStatus]:
         return [
-            PartitionStatus(self.topic, n, p.state, p.next_offset, p.end_offset, None, p.stream_time_ms, 7, 12)
+            PartitionStatus(
+                self.topic,
+                n,
+                p.state,
+                p.next_offset,
+                p.end_offset,
+                None,
+                p.stream_time_ms,
+                7,
+                12,
+                p.hbase_next_offset,
+                p.events_next_offset,
+            )
             for n, p in self.held.items()
         ]
 
@@ -193,6 +208,7 @@ def group(
     idle: Callable[[str, int], bool] | None = None,
     ready: Callable[[], str | None] = lambda: None,
     peers: Peers | None = None,
+    history: History | None = None,
 ) -> Group:
     views = {url: FakeView(held) for url, held in workers.items()}
     owned = claims or {url: {TOPIC.name: list(held)} for url, held in workers.items()}
@@ -201,7 +217,16 @@ def group(
     members = {url: FakeMembership(url, owned, {TOPIC.name: partitions}) for url in workers}
     for url, view in views.items():
         in_memory.apps[url] = build_app(
-            view, TABLES, TOPICS, members[url], metrics, ready, token, idle=idle, peers=peers or in_memory
+            view,
+            TABLES,
+            TOPICS,
+            members[url],
+            metrics,
+            ready,
+            token,
+            idle=idle,
+            peers=peers or in_memory,
+            history=history,
         )
     assert all(urlsplit(url).scheme == "http" for url in workers)
     return Group(views, dict(in_memory.apps), in_memory, members, metrics)
