@@ -18,7 +18,7 @@ from agents.checkpointer import Checkpointer, Committed
 from agents.counts import Backlog
 from agents.events import Listener
 from agents.following import Followers, FollowSettings
-from agents.opening import Opened, Opening, Sinks, to_the_end
+from agents.opening import Opened, Opening, Sinks, UntoldError, to_the_end
 from agents.partition import Partition, gap
 from agents.source import Place, Source
 from domain.errors import DependencyError, FencedError, RecountError, RetriableError, TaintedError
@@ -82,6 +82,7 @@ class Assignment:
         self._crash = crash
         self._opening = Opening(self.topics, self.tables, source, sinks, settings, listener)
         self._owned: dict[Place, Owned] = {}
+        self._waiting: dict[Place, int] = {}
         self._locks: dict[Place, asyncio.Lock] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._group_offsets: dict[Place, int] = {}
@@ -99,8 +100,8 @@ class Assignment:
         return {place: owned.partition for place, owned in tuple(self._owned.items())}
 
     def positions(self) -> dict[Place, int]:
-        """Where reading must go on."""
-        return {place: owned.partition.next_offset for place, owned in self._owned.items()}
+        """Where reading must go on; of a partition that waits, a position that its log has."""
+        return self._waiting | {place: owned.partition.next_offset for place, owned in self._owned.items()}
 
     # -- gain and loss -------------------------------------------------------------------------
 
@@ -111,7 +112,7 @@ class Assignment:
         try:
             async with asyncio.TaskGroup() as group:
                 for place in places:
-                    group.create_task(self._take_over(place))
+                    group.create_task(self._take_over_or_wait(place))
         except BaseExceptionGroup as several:
             error = several.exceptions[0]
             if not isinstance(error, RecountError):
@@ -120,8 +121,20 @@ class Assignment:
             self._crash(error)
             await asyncio.Event().wait()
 
-    async def _take_over(self, place: Place) -> None:
-        """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker."""
+    async def _take_over_or_wait(self, place: Place) -> None:
+        """The others don't wait for a partition that can't be told from a lost one: it begins later."""
+        try:
+            await self._take_over(place, patient=False)
+        except UntoldError as err:
+            log.warning("partition waits, the others don't", partition=str(place), reason=str(err))
+            self._waiting[place] = err.begin
+            self._spawn(self._later(place))
+
+    async def _take_over(self, place: Place, *, patient: bool = True) -> None:
+        """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker.
+
+        Not `patient`: raises `UntoldError`.
+        """
         epoch = self._epoch
         async with self._lock(place):
             try:
@@ -134,6 +147,10 @@ class Assignment:
                         else:  # revoked meanwhile; the cancel comes with the next assignment only
                             await to_the_end(opened.close())
                     except (RetriableError, DependencyError, OSError) as err:
+                        if isinstance(err, UntoldError) and not patient:
+                            raise
+                        if place in self._waiting:
+                            self._source.pause(place)  # Faust takes in all it was assigned
                         log.warning("partition not taken over yet", partition=str(place), reason=str(err))
                         await asyncio.sleep(RETRY_S)
             finally:
@@ -174,6 +191,7 @@ class Assignment:
         budget = self._settings.revoke_budget_s if budget_s is None else budget_s
         self._epoch += 1
         owned, self._owned = self._owned, {}
+        self._waiting.clear()
         for task in list(self._background):
             task.cancel()
         letting_go = (self._let_go(place, one, budget) for place, one in owned.items())
@@ -252,7 +270,7 @@ class Assignment:
 
         `before` is where each partition was a while ago; returns where it is now.
         """
-        now = self.positions()
+        now = {place: owned.partition.next_offset for place, owned in self._owned.items()}
         for place, next_offset in now.items():
             reading = self._source.reading(place)
             if before.get(place) == next_offset and reading is not None and reading > next_offset:
@@ -296,7 +314,12 @@ class Assignment:
     async def _again(self, place: Place, dropping: asyncio.Task[None]) -> None:
         self._source.pause(place)
         await asyncio.shield(dropping)
+        await self._later(place)
+
+    async def _later(self, place: Place) -> None:
+        """Take over while others are counted already."""
         await self._take_over(place)
+        self._waiting.pop(place, None)
         if place in self._owned:
             await self._source.seek(place, self._owned[place].partition.next_offset)
             self._source.resume(place)

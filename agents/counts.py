@@ -18,13 +18,14 @@ from agents.partition import Followed, Partition
 from agents.rescan import CHUNK_ROWS, Chunk, Rescan
 from domain.errors import SinkUnavailableError
 from domain.progress import CountsProgress, StateProgress
-from domain.rows import Role
+from domain.rows import Role, Row
 from sinks.base import CellSink
 from tables.cells import TableRows
 from tables.rocksdb import StoreClosedError
 
 log = structlog.get_logger(__name__)
 
+PUT_ATTEMPTS = 3
 Values = dict[bytes, bytes | None]
 
 
@@ -94,9 +95,10 @@ class CountsFollower:
         self._settings = settings
         self._backlog = backlog
         self._listener = listener
-        self._hop = Hop(executor, listener.failed)
+        self._hop = Hop(self.name, executor, listener.failed)
         fold = next(one for one in partition.tables if one.spec.name == followed.table)
-        self._behind = followed.next_offset != fold.committed.next_offset
+        # Rows ahead of progress were never offered to anybody: the fold will skip what is in them.
+        self._behind = not partition.settled or followed.next_offset != fold.committed.next_offset
         self._cells: Values = {}
         self._certificates: Values = {}
         self._taken = 0  # cells being put
@@ -104,6 +106,7 @@ class CountsFollower:
         self._newest = self._standing(fold.committed)
         self._shown: Standing | None = None  # the frontier last put
         self._task: asyncio.Task[None] | None = None
+        self._gone = False
 
     def start(self) -> asyncio.Task[None]:
         self._task = asyncio.create_task(self._run(), name=f"counts {self.name}")
@@ -111,6 +114,8 @@ class CountsFollower:
 
     def offer(self, rows: TableRows, progress: StateProgress) -> None:
         """A checkpoint that is committed and in the store."""
+        if self._gone:
+            return
         self._newest = self._standing(progress)
         if self._behind:
             return
@@ -175,8 +180,20 @@ class CountsFollower:
     async def _put_chunk(self, chunk: Chunk) -> None:
         if self._hop.stop.is_set():
             raise StoppedError
-        await self._hop.call(partial(self._sink.put_cells, chunk.rows, chunk.next_offset))
-        self._listener.put(len(chunk.rows))
+        await self._put_cells(chunk.rows, chunk.next_offset)
+
+    async def _put_cells(self, rows: list[Row], next_offset: int) -> None:
+        """A few failures on the way don't start a long pass over."""
+        backoff_s = FIRST_BACKOFF_S
+        for attempt in range(1, PUT_ATTEMPTS + 1):
+            try:
+                await self._hop.call(partial(self._sink.put_cells, rows, next_offset))
+                break
+            except SinkUnavailableError as err:
+                if attempt == PUT_ATTEMPTS:
+                    raise
+                backoff_s = await self._hop.back_off(err, backoff_s)
+        self._listener.put(len(rows))
 
     async def _put_waiting(self) -> None:
         """What was collected, at the version of the newest checkpoint: cells, certificates, frontier."""
@@ -188,15 +205,15 @@ class CountsFollower:
         self._taken = len(cells)
         try:
             for rows in _chunks(cells.items()):
-                await self._hop.call(partial(self._sink.put_cells, rows, at.next_offset))
-                self._listener.put(len(rows))
+                await self._put_cells(rows, at.next_offset)
             for rows in _chunks(certificates.items()):
                 await self._hop.call(partial(self._sink.put_certificates, rows, at.next_offset))
             await self._show(at)
         except BaseException:
             if not self._behind:  # again with the next pass; what came meanwhile is newer
-                self._cells = cells | self._cells
-                self._certificates = certificates | self._certificates
+                cells.update(self._cells)
+                certificates.update(self._certificates)
+                self._cells, self._certificates = cells, certificates
             raise
         finally:
             self._taken = 0
@@ -212,6 +229,8 @@ class CountsFollower:
     # -- what waits ----------------------------------------------------------------------------
 
     def _hold(self) -> None:
+        if self._gone:
+            return
         held = len(self._cells) + self._taken
         if not self._backlog.hold(self, held) and self._cells:
             log.warning("backlog full: counts will be read from the state again", follower=self.name, cells=held)
@@ -222,7 +241,8 @@ class CountsFollower:
     def _fall_behind(self) -> None:
         self._behind = True
         self._cells, self._certificates = {}, {}
-        self._backlog.hold(self, self._taken)
+        if not self._gone:
+            self._backlog.hold(self, self._taken)
 
     def _standing(self, progress: StateProgress) -> Standing:
         return Standing(progress.next_offset, progress.stream_time, self._partition.committed_of(Role.ARCHIVE))
@@ -251,13 +271,14 @@ class CountsFollower:
 
     def abort(self) -> None:
         """Let go at once. A put under way may still end: it changes nothing that is newer. Safe to repeat."""
+        self._gone = True
         self._hop.stop.set()
         self._backlog.forget(self)
         if self._task is not None:
             self._task.cancel()
 
 
-def _chunks(rows: Iterable[tuple[bytes, bytes | None]]) -> Iterator[list[tuple[bytes, bytes | None]]]:
+def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     left = iter(rows)
     while chunk := list(islice(left, CHUNK_ROWS)):
         yield chunk

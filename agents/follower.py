@@ -74,7 +74,7 @@ class LogFollower:
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"follower-{name}")
-        self._hop = Hop(self._thread, listener.failed)
+        self._hop = Hop(name, self._thread, listener.failed)
         self._gone = False
 
     def start(self) -> asyncio.Task[None]:

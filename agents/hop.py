@@ -25,8 +25,9 @@ class StoppedError(Exception):
 class Hop:
     """One follower's way to its sink. `failed` hears of each failure."""
 
-    def __init__(self, executor: Executor, failed: Callable[[SinkUnavailableError], None]) -> None:
+    def __init__(self, name: str, executor: Executor, failed: Callable[[SinkUnavailableError], None]) -> None:
         self.stop = asyncio.Event()
+        self._name = name
         self._executor = executor
         self._failed = failed
 
@@ -45,7 +46,9 @@ class Hop:
     async def back_off(self, err: SinkUnavailableError, backoff_s: float) -> float:
         """Wait after a failure; returns how long to wait after the next. Raises `StoppedError` when stopped."""
         self._failed(err)
-        log.warning("sink unavailable, retrying", sink=err.sink, reason=err.reason, retry_s=backoff_s)
+        log.warning(
+            "sink unavailable, retrying", follower=self._name, sink=err.sink, reason=err.reason, retry_s=backoff_s
+        )
         if await self.stopped_within(max(backoff_s, err.retry_after_s)):
             raise StoppedError from err
         return min(2 * backoff_s, MAX_BACKOFF_S)

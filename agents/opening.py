@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -15,7 +16,7 @@ import structlog
 from agents.events import Listener
 from agents.partition import Followed, Partition, TableFold, first_progress, gap
 from agents.source import Place, Source
-from domain.errors import RefusedError
+from domain.errors import RefusedError, RetriableError, SinkUnavailableError
 from domain.progress import (
     CountsProgress,
     Cut,
@@ -36,6 +37,7 @@ from tables.rocksdb import Position, RocksSettings, RocksStore
 log = structlog.get_logger(__name__)
 
 TELL_ROWS = 500_000
+ASKING_THREADS = 4
 Result = TypeVar("Result")
 
 
@@ -66,6 +68,15 @@ class Sinks:
 
     archives: Archives | None = None
     hbase: HBase | None = None
+
+
+class UntoldError(RetriableError):
+    """Whether state is new or lost can't be told while HBase is away. The log begins at `begin`."""
+
+    def __init__(self, place: Place, begin: int, cause: SinkUnavailableError) -> None:
+        super().__init__(f"it has no state yet, and HBase can't be asked if it had any: {cause}")
+        self.place = place
+        self.begin = begin
 
 
 class OpeningSettings(Protocol):
@@ -113,6 +124,8 @@ class Opening:
         self._sinks = sinks
         self._settings = settings
         self._listener = listener
+        # Not the loop's own threads: HBase may hang, and checkpoints need those.
+        self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="asking-hbase")
 
     async def open(self, place: Place) -> Opened:
         """Raises `RefusedError` when going on would count wrongly, `RetriableError` when asking again may help."""
@@ -177,7 +190,7 @@ class Opening:
         topic = self._topics[place.topic]
         bounds = await self._source.bounds(place)
         if restored.state_id is None:
-            await self._refuse_lost_state(place)
+            await self._refuse_lost_state(place, bounds)
         state_id = restored.state_id or secrets.token_hex(8)
         tables = []
         for spec in self._tables.values():
@@ -192,7 +205,7 @@ class Opening:
         await self._check_source(place, partition, bounds)
         return partition
 
-    async def _refuse_lost_state(self, place: Place) -> None:
+    async def _refuse_lost_state(self, place: Place, bounds: Bounds) -> None:
         committed = await self._source.group_offset(place)
         if committed:
             raise RefusedError(
@@ -203,8 +216,10 @@ class Opening:
         for spec in self._tables.values():
             if spec.topic == place.topic and self._sinks.hbase is not None:
                 sink = self._sinks.hbase.counts(spec.name, place.partition)
-                await asyncio.to_thread(sink.claim)
-                known = await asyncio.to_thread(sink.next_offset)
+                try:
+                    known = await asyncio.get_running_loop().run_in_executor(self._asking, _known_to, sink)
+                except SinkUnavailableError as err:
+                    raise UntoldError(place, bounds.begin, err) from err
                 if known:
                     raise RefusedError(
                         f"state of {place} is lost",
@@ -268,7 +283,7 @@ class Opening:
         if furthest > bounds.end:
             raise _recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
         if bounds.begin > partition.next_offset:
-            raise gap(str(place), partition.next_offset, bounds.begin)
+            raise gap(str(place), partition.next_offset, bounds.begin, _who_lacks(partition, bounds.begin))
         witnesses = [t.committed.witness for t in partition.tables if t.committed.witness is not None]
         if not witnesses:
             return
@@ -280,6 +295,12 @@ class Opening:
             return  # compacted away: a rewritten log can't be told from it
         if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):
             raise _recreated(place, f"record {witness.offset} is not the one that was counted")
+
+
+def _known_to(sink: CellSink) -> int | None:
+    """How far a sink got, if it is ours. Blocking."""
+    sink.claim()
+    return sink.next_offset()
 
 
 async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
@@ -317,6 +338,14 @@ def _skip(tables: list[TableFold], logs: list[Followed], cut: Cut) -> None:
     for log_follower in logs:
         if cut.first <= log_follower.next_offset < cut.next:
             log_follower.reached(cut.next)
+
+
+def _who_lacks(partition: Partition, begin: int) -> str:
+    """In a past participle, what had not been done with the records below `begin`."""
+    if any(table.standing.next_offset < begin for table in partition.tables):
+        return "counted"
+    lacking = {role for role, one in partition.logs.items() if one.next_offset < begin}
+    return "archived" if Role.ARCHIVE in lacking else "put into HBase as records"
 
 
 def _recreated(place: Place, why: str) -> RefusedError:

@@ -238,10 +238,10 @@ def first_progress(topic: TopicSpec, spec: TableSpec, state_id: str, start: int,
     )
 
 
-def gap(name: str, next_offset: int, begin: int) -> RefusedError:
+def gap(name: str, next_offset: int, begin: int, what: str = "counted") -> RefusedError:
     lost = f"{name}:{next_offset}-{begin - 1}"
     return RefusedError(
         f"gap in {name}",
-        f"records {next_offset} to {begin - 1} were deleted from the topic before they were counted",
+        f"records {next_offset} to {begin - 1} were deleted from the topic before they were {what}",
         f"To go on without them: recount worker --accept-gap {lost}",
     )

@@ -39,6 +39,19 @@ class Rescan:
 
     def cells(self) -> Iterator[Chunk]:
         """Cells, of windows that have an event since then; each chunk true at an offset of its own."""
+        held = Chunk([], -1)
+        for chunk in self._windows():
+            # Small windows go together, as long as all of them are true at one offset.
+            if chunk.next_offset == held.next_offset and len(held.rows) + len(chunk.rows) <= CHUNK_ROWS:
+                held.rows.extend(chunk.rows)
+                continue
+            if held.rows:
+                yield held
+            held = chunk
+        if held.rows:
+            yield held
+
+    def _windows(self) -> Iterator[Chunk]:
         name = len(table_prefix(Kind.CERTIFICATE, self._table))
         for chunk in self.certificates:
             for key, _ in chunk.rows:

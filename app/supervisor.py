@@ -142,6 +142,8 @@ async def _stop(worker: Worker, tasks: list[asyncio.Task[None]]) -> None:
     await _within("Kafka client", 1.0, worker.source.stop())
     if worker.archive is not None:
         await asyncio.to_thread(worker.archive.close, 0.5)
+    if worker.hbase is not None:
+        worker.hbase.close()
 
 
 async def _within(what: str, deadline_s: float, work: Coroutine[Any, Any, Any]) -> None:

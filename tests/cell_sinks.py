@@ -121,7 +121,7 @@ class FakeCellSink:
 
     def put_frontier(self, next_offset: int, stream_time: int | None, archive_next_offset: int | None) -> None:
         self._enter("frontier")
-        if not self.down:
+        if not self.down or self.applies:
             self.put.append(("frontier", 1, next_offset))
             value = hbase_format.pack_frontier(Frontier(next_offset, stream_time))
             self._room.put("frontier", self._partition, None, next_offset, value)

@@ -16,6 +16,7 @@ from sinks.hbase.thrift import AlreadyExists, Mutation
 OWNER_COLUMN = f"{FAMILY}:owner".encode()
 # Counts are absolute at explicit versions: of older ones nobody has any use, and none ages.
 FAMILIES = {FAMILY: {"max_versions": 1, "bloom_filter_type": "ROW", "block_cache_enabled": True}}
+FORMAT = 1
 CLAIM_ATTEMPTS = 5
 TABLE_EXISTS = "TableExistsException"
 
@@ -27,7 +28,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     topic: str
     fingerprint: str
     table_id: str
-    format: int = 1
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +73,26 @@ def create_if_missing(pool: Pool, names: list[str]) -> None:
 
 
 def read_owner(connection: Connection, table: str) -> Owner | None:
-    """None where nobody claimed the tables yet."""
-    value = connection.table(windows_table(table)).row(OWNER_ROW, [OWNER_COLUMN]).get(OWNER_COLUMN)
-    if value is None:
-        return None
+    """None where nobody claimed the tables yet. Raises `SinkUnavailableError` also for a row that makes no sense."""
+    value = _owner_row(connection, table)
+    return None if value is None else _decode(table, value)
+
+
+def _owner_row(connection: Connection, table: str) -> bytes | None:
+    value: bytes | None = connection.table(windows_table(table)).row(OWNER_ROW, [OWNER_COLUMN]).get(OWNER_COLUMN)
+    return value
+
+
+def _decode(table: str, value: bytes) -> Owner:
+    # Whoever damaged it may mend it; counting doesn't wait for that.
+    where = f"HBase table {windows_table(table)}"
     try:
-        return msgspec.json.decode(value, type=Owner)
-    except msgspec.MsgspecError as err:
-        raise CorruptRowError(f"row owner of HBase table {windows_table(table)}: {value[:200]!r}: {err}") from err
+        owner = msgspec.json.decode(value, type=Owner)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as err:
+        raise SinkUnavailableError(where, f"its row owner is damaged, {value[:200]!r}: {err}") from err
+    if owner.format != FORMAT:
+        raise SinkUnavailableError(where, f"its row owner has format {owner.format}, this version knows {FORMAT}")
+    return owner
 
 
 def claim(pool: Pool, claimant: Claimant) -> Owner:
@@ -91,22 +104,20 @@ def claim(pool: Pool, claimant: Claimant) -> Owner:
     create_if_missing(pool, [counts_table(name), windows_table(name)])
     with pool.connection() as connection:
         for _ in range(CLAIM_ATTEMPTS):
-            owner = read_owner(connection, name)
-            if owner is not None:
+            value = _owner_row(connection, name)
+            if value is not None:
+                owner = _decode(name, value)
                 claimant.check(owner)
                 if not _emptied(connection, name):
                     return owner
             ours = claimant.owner()
-            if _swap(connection, name, owner, ours):
+            if _swap(connection, name, value, ours):
                 return ours
-    raise RefusedError(
-        f"HBase table {counts_table(name)}", "its row owner keeps changing", "Look who else claims or empties it"
-    )
+    raise SinkUnavailableError(f"HBase table {windows_table(name)}", "its row owner keeps changing")
 
 
-def _swap(connection: Connection, table: str, before: Owner | None, after: Owner) -> bool:
+def _swap(connection: Connection, table: str, expected: bytes | None, after: Owner) -> bool:
     """Put the owner row unless another was quicker."""
-    expected = None if before is None else msgspec.json.encode(before)
     put = Mutation(isDelete=False, column=OWNER_COLUMN, value=msgspec.json.encode(after), writeToWAL=True)
     name = windows_table(table).encode()
     swapped: bool = connection.client.checkAndPut(name, OWNER_ROW, OWNER_COLUMN, expected, put, {})
@@ -114,14 +125,23 @@ def _swap(connection: Connection, table: str, before: Owner | None, after: Owner
 
 
 def _emptied(connection: Connection, table: str) -> bool:
-    """Whether the counts are gone though certificates speak of some: the counts table alone was truncated."""
+    """Whether the counts are gone though certificates speak of some: the counts table alone was dropped or truncated.
+
+    Once new counts are in it nobody can tell: whoever empties tables while workers run drops both.
+    """
     if next(connection.table(counts_table(table)).scan(limit=1), None) is not None:
         return False
     for _, columns in connection.table(windows_table(table)).scan(row_stop=b":"):  # rows of digits
         for name, value in columns.items():
             parsed = parse_column(name)
-            if parsed is not None and parsed[0] == "w":
-                certificate = unpack_certificate(value)
-                if certificate.on_time.count or certificate.late.count:
-                    return True
+            if parsed is not None and parsed[0] == "w" and _speaks_of_counts(value):
+                return True
     return False
+
+
+def _speaks_of_counts(value: bytes) -> bool:
+    try:
+        certificate = unpack_certificate(value)
+    except CorruptRowError:
+        return True  # of something it did
+    return bool(certificate.on_time.count or certificate.late.count)

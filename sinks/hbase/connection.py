@@ -5,6 +5,7 @@ A connection that failed in any way is thrown away: after a time-out its next an
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,12 +15,13 @@ from typing import Any
 from thriftpy2.protocol import TBinaryProtocol
 from thriftpy2.protocol.cybin import ProtocolError
 from thriftpy2.thrift import TClient, TException
-from thriftpy2.transport import TTransportException
+from thriftpy2.transport import TSocket, TTransportException
 
 from domain.errors import SinkUnavailableError
 from sinks.hbase.thrift import AlreadyExists, Hbase, HBaseIOError, IllegalArgument, happybase
 
 TIMEOUT_S = 15.0
+CONNECT_MS = 5_000
 IDLE_MAX_S = 40.0  # the server cuts connections idle for 60 s
 REASON_CHARS = 300
 
@@ -57,15 +59,26 @@ class CheckedProtocol(TBinaryProtocol):  # type: ignore[misc] # the client has n
 class Connection(happybase.Connection):  # type: ignore[misc]
     """A happybase connection over `CheckedProtocol`. Not thread safe."""
 
+    def __init__(self, address: str, timeout_s: float) -> None:
+        self.address = address
+        self.idle_since_s = 0.0
+        host, _, port = address.rpartition(":")
+        super().__init__(host.strip("[]"), int(port), timeout=int(timeout_s * 1000))
+
     def _refresh_thrift_client(self) -> None:
-        super()._refresh_thrift_client()
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        connect_ms = min(self.timeout, CONNECT_MS)
+        to_server = TSocket(
+            self.host, self.port, socket_family=family, socket_timeout=self.timeout, connect_timeout=connect_ms
+        )
+        self.transport = self._transport_class(to_server)
         self.client = TClient(Hbase, CheckedProtocol(self.transport, decode_response=False))
 
 
 class Pool:
     """Connections to Thrift servers, made as needed; as many as there are callers at one time. Thread safe.
 
-    The servers of one HBase are equal: after a failure new connections go to the next one.
+    The servers of one HBase are equal: one is used until it fails, then the next.
     """
 
     def __init__(
@@ -73,10 +86,10 @@ class Pool:
     ) -> None:
         self._addresses = addresses
         self._turn = 0
-        self._timeout_ms = int(timeout_s * 1000)
+        self._timeout_s = timeout_s
         self._now_s = now_s
         self._lock = threading.Lock()
-        self._idle: list[tuple[float, Connection]] = []
+        self._idle: list[Connection] = []
         self._closed = False
 
     @contextmanager
@@ -86,9 +99,10 @@ class Pool:
         Whatever the block raises, its connection is closed. What server or network did comes out as
         `SinkUnavailableError`: whether a write was done is then unknown. `AlreadyExists` passes as it is.
         """
-        turn = self._turn
+        address = self._addresses[self._turn % len(self._addresses)]
         try:
-            connection = self._take(turn)
+            connection = self._take() or Connection(address, self._timeout_s)
+            address = connection.address
             try:
                 yield connection
             except BaseException:
@@ -98,37 +112,44 @@ class Pool:
         except AlreadyExists:
             raise
         except FAILURES as err:
-            self._turn = turn + 1
-            raise SinkUnavailableError(f"HBase at {self._address(turn)}", reason_of(err)) from err
+            if not isinstance(err, (HBaseIOError, IllegalArgument)):  # else it answered
+                self._leave(address)
+            raise SinkUnavailableError(f"HBase at {address}", reason_of(err)) from err
 
     def close(self) -> None:
         """Close idle connections; one in use is closed when it comes back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
-        for _, connection in idle:
+        for connection in idle:
             connection.close()
 
-    def _address(self, turn: int) -> str:
-        return self._addresses[turn % len(self._addresses)]
-
-    def _take(self, turn: int) -> Connection:
+    def _take(self) -> Connection | None:
+        """An idle connection that the server hasn't cut."""
         while True:
             with self._lock:
-                since, connection = self._idle.pop() if self._idle else (0.0, None)
-            if connection is None:
-                host, _, port = self._address(turn).rpartition(":")
-                return Connection(host.strip("[]"), int(port), timeout=self._timeout_ms)
-            if self._now_s() - since < IDLE_MAX_S:
+                connection = self._idle.pop() if self._idle else None
+            if connection is None or self._now_s() - connection.idle_since_s < IDLE_MAX_S:
                 return connection
             connection.close()
 
     def _give_back(self, connection: Connection) -> None:
         with self._lock:
             if not self._closed:
-                self._idle.append((self._now_s(), connection))
+                connection.idle_since_s = self._now_s()
+                self._idle.append(connection)
                 return
         connection.close()
+
+    def _leave(self, address: str) -> None:
+        """Ask another server from now on, and keep no connection to this one."""
+        with self._lock:
+            gone = [one for one in self._idle if one.address == address]
+            self._idle = [one for one in self._idle if one.address != address]
+            if self._addresses[self._turn % len(self._addresses)] == address:
+                self._turn += 1
+        for connection in gone:
+            connection.close()
 
 
 def reason_of(err: BaseException) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from zlib import crc32
 
+from domain.errors import SinkUnavailableError
 from domain.rows import Kind, Row, table_prefix
 from sinks.hbase.claim import Claimant, claim, read_owner
-from sinks.hbase.connection import Pool
+from sinks.hbase.connection import Connection, Pool
 from sinks.hbase.format import (
     FRONTIER_ROW,
     SALTS,
@@ -37,21 +40,45 @@ class HBaseTable:
         self.claimant = claimant
         self._lock = threading.Lock()
         self._claimed = False
+        self._failed: tuple[float, SinkUnavailableError] | None = None
 
     def claim(self) -> str:
-        """The tables' id, looked up at each call; tables are made and looked through at the first one."""
+        """The tables' id, looked up at each call.
+
+        At the first, and after any failure, tables that are missing are made and counts that are gone are noticed.
+        """
+        if not self._claimed:
+            return self._claim()
+        with self.guarded() as connection:
+            owner = read_owner(connection, self.claimant.table)
+        if owner is None:
+            return self._claim()
+        self.claimant.check(owner)
+        return owner.table_id
+
+    def _claim(self) -> str:
+        """One at a time; who waited while another failed fails with it, instead of waiting as long again."""
+        asked = time.monotonic()
         with self._lock:
-            if self._claimed:
-                self._claimed = False  # should anything fail below
-                with self.pool.connection() as connection:
-                    owner = read_owner(connection, self.claimant.table)
-                if owner is not None:
-                    self.claimant.check(owner)
-                    self._claimed = True
-                    return owner.table_id
-            table_id = claim(self.pool, self.claimant).table_id
+            if self._failed is not None and self._failed[0] > asked:
+                raise self._failed[1]
+            try:
+                owner = claim(self.pool, self.claimant)
+            except SinkUnavailableError as err:
+                self._failed = (time.monotonic(), err)
+                raise
             self._claimed = True
-            return table_id
+            return owner.table_id
+
+    @contextmanager
+    def guarded(self) -> Iterator[Connection]:
+        """A connection; after a failure the next claim looks at the tables again."""
+        try:
+            with self.pool.connection() as connection:
+                yield connection
+        except SinkUnavailableError:
+            self._claimed = False
+            raise
 
     def partition(self, partition: int) -> HBaseCounts:
         return HBaseCounts(self, partition)
@@ -77,7 +104,7 @@ class HBaseCounts:
         return self._table.claim()
 
     def next_offset(self) -> int | None:
-        with self._table.pool.connection() as connection:
+        with self._table.guarded() as connection:
             value = connection.table(self._windows).row(FRONTIER_ROW, [self._frontier]).get(self._frontier)
         return None if value is None else unpack_frontier(value).next_offset
 
@@ -126,7 +153,7 @@ class HBaseCounts:
 
     def _put(self, table: bytes, batches: list[BatchMutation], next_offset: int) -> None:
         if batches:
-            with self._table.pool.connection() as connection:
+            with self._table.guarded() as connection:
                 connection.client.mutateRowsTs(table, batches, version(next_offset), {})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,13 +10,15 @@ import pytest
 
 from domain import rows
 from domain.certificate import Certificate, ClassCount
-from domain.errors import CorruptRowError, RefusedError, SinkUnavailableError
+from domain.errors import RefusedError, SinkUnavailableError
 from domain.rows import Kind, window_prefix
-from sinks.hbase.claim import Claimant, claim, create_if_missing, read_owner
+from sinks.hbase import counts as counts_module
+from sinks.hbase.claim import Claimant, Owner, claim, create_if_missing, read_owner
 from sinks.hbase.connection import Pool
 from sinks.hbase.counts import HBaseTable
 from sinks.hbase.format import counts_table, windows_table
 from tests.cell_sinks import HBaseRoom
+from tests.waiting import wait_for
 
 
 @pytest.fixture
@@ -23,6 +26,21 @@ def room(hbase_thrift: str) -> Iterator[HBaseRoom]:
     made = HBaseRoom(hbase_thrift)
     yield made
     made.close()
+
+
+class CountingLock:
+    """Knows how many have asked for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.asked = 0
+
+    def __enter__(self) -> None:
+        self.asked += 1
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
 
 
 def other_process(room: HBaseRoom) -> HBaseTable:
@@ -97,8 +115,66 @@ def test_tables_of_other_counts_are_refused(room: HBaseRoom, field: str) -> None
 def test_an_owner_row_that_makes_no_sense_is_named(room: HBaseRoom) -> None:
     room.sink().claim()
     room.stranger.table(windows_table(room.table)).put(b"owner", {b"c:owner": b"{"})
-    with pytest.raises(CorruptRowError, match=windows_table(room.table)):
+    for claiming in (other_process(room), room.claimed):
+        with pytest.raises(SinkUnavailableError, match=f"{windows_table(room.table)}: its row owner is damaged"):
+            claiming.claim()
+
+
+def test_an_owner_row_of_a_later_version_is_left_alone(room: HBaseRoom) -> None:
+    room.sink().claim()
+    owner = b'{"app":"app","topic":"clicks","fingerprint":"fingerprint","table_id":"x","format":2}'
+    room.stranger.table(windows_table(room.table)).put(b"owner", {b"c:owner": owner})
+    with pytest.raises(SinkUnavailableError, match="has format 2, this version knows 1"):
         other_process(room).claim()
+
+
+def test_an_owner_row_mended_by_hand_is_as_good(room: HBaseRoom) -> None:
+    filled(room)
+    owner = b'{ "table_id": "mended", "app": "app", "topic": "clicks", "fingerprint": "fingerprint" }'
+    windows = room.stranger.table(windows_table(room.table))
+    windows.put(b"owner", {b"c:owner": owner})
+    assert other_process(room).claim() == "mended"
+    room.stranger.delete_table(counts_table(room.table), disable=True)
+    assert other_process(room).claim() != "mended", "and can be replaced"
+
+
+def test_a_damaged_certificate_keeps_nobody_from_counting(room: HBaseRoom) -> None:
+    first = filled(room)
+    room.stranger.table(windows_table(room.table)).put(b"000000000000007", {b"c:w0": b"?"})
+    assert other_process(room).claim() == first
+    room.stranger.delete_table(counts_table(room.table), disable=True)
+    assert other_process(room).claim() != first
+
+
+def test_a_counts_table_dropped_alone_under_a_running_worker_is_made_again(room: HBaseRoom) -> None:
+    first = filled(room)
+    room.stranger.delete_table(counts_table(room.table), disable=True)
+    assert room.sink().claim() == first, "nothing shows yet"
+    row = (window_prefix(Kind.CELL, room.table, 0) + b"b", rows.pack_cell(1, 0, 1))
+    with pytest.raises(SinkUnavailableError, match=counts_table(room.table)):
+        room.sink().put_cells([row], 2)
+    assert room.sink().claim() != first
+    room.sink().put_cells([row], 2)
+
+
+def test_who_waits_for_a_claim_that_fails_fails_with_it(room: HBaseRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, go_on = threading.Semaphore(0), threading.Event()
+
+    def hang(*_: object) -> Owner:
+        asked.release()
+        assert go_on.wait(30)
+        raise SinkUnavailableError("HBase", "timed out")
+
+    lock = CountingLock()
+    monkeypatch.setattr(room.claimed, "_lock", lock)
+    monkeypatch.setattr(counts_module, "claim", hang)
+    with ThreadPoolExecutor(4) as threads:
+        claims = [threads.submit(room.claimed.claim) for _ in range(4)]
+        assert asked.acquire(timeout=30)
+        wait_for("the others to wait", lambda: lock.asked == 4)
+        go_on.set()
+        assert all(isinstance(one.exception(30), SinkUnavailableError) for one in claims)
+    assert not asked.acquire(blocking=False), "one asked for all"
 
 
 def test_a_table_dropped_while_running_is_found_missing_and_made_again(room: HBaseRoom) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import happybase
 import pytest
@@ -108,14 +108,14 @@ def test_without_a_guard_the_next_answer_is_the_last_question_s(proxy: SlowProxy
 
 
 def test_an_answer_to_another_question_is_not_taken(proxy: SlowProxy, table: str) -> None:
-    connection = Connection("127.0.0.1", proxy.port, timeout=TIMEOUT_MS)
+    connection = Connection(proxy.address, TIMEOUT_MS / 1000)
     late_answer(connection, table, proxy)
     with pytest.raises(WrongAnswerError, match=r"asked getRow\w* \(2\), got an answer to getRow\w* \(1\)"):
         connection.table(table).row(b"b")
 
 
 def test_an_answer_of_another_kind_is_not_taken(proxy: SlowProxy, table: str) -> None:
-    connection = Connection("127.0.0.1", proxy.port, timeout=TIMEOUT_MS)
+    connection = Connection(proxy.address, TIMEOUT_MS / 1000)
     late_answer(connection, table, proxy)
     with pytest.raises(WrongAnswerError, match="asked getTableNames"):
         connection.tables()
@@ -194,6 +194,39 @@ def test_after_a_failure_the_next_server_is_asked(proxy: SlowProxy) -> None:
         connection.tables()
     with pool.connection() as connection:
         connection.tables()
+
+
+def test_a_server_that_goes_away_is_left_with_all_its_connections(hbase_thrift: str) -> None:
+    first, second = SlowProxy(hbase_thrift), SlowProxy(hbase_thrift)
+    pool = Pool(first.address, second.address, timeout_s=TIMEOUT_MS / 1000)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(pool.connection()).tables()
+    first.holding.set()
+    with pytest.raises(SinkUnavailableError, match=first.address), pool.connection() as connection:
+        connection.tables()
+    for _ in range(3):
+        with pool.connection() as connection:
+            connection.tables()
+    assert (first.connections, second.connections) == (4, 1)
+    first.close()
+    second.close()
+
+
+def test_a_server_that_answers_with_an_error_is_not_left(proxy: SlowProxy, hbase_thrift: str) -> None:
+    pool = Pool(proxy.address, hbase_thrift)
+    for _ in range(3):
+        with pytest.raises(SinkUnavailableError, match=proxy.address), pool.connection() as connection:
+            connection.table("nosuch").row(b"a")
+    assert proxy.connections == 3
+
+
+def test_addresses_of_either_family() -> None:
+    with socket.create_server(("::1", 0), family=socket.AF_INET6) as listening:
+        port = listening.getsockname()[1]
+        Connection(f"[::1]:{port}", 1.0).close()
+    with pytest.raises(SinkUnavailableError, match="Could not connect"), Pool(f"[::1]:{port}").connection():
+        pass
 
 
 @contextmanager

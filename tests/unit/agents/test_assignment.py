@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from agents.assignment import Assignment, AssignmentSettings
+from agents.assignment import RETRY_S, Assignment, AssignmentSettings
 from agents.follower import FollowerSettings
 from agents.following import FollowSettings
-from agents.opening import Sinks
+from agents.opening import Sinks, UntoldError
 from agents.source import Place
 from domain.errors import DependencyError, FencedError, RecountError, RefusedError, SinkUnavailableError, TaintedError
 from domain.record import Batch
@@ -117,6 +117,35 @@ async def given_up(scene: Scene) -> None:
     await scene.assignment.revoke(5.0)
     assert scene.opening.held == set()
     assert scene.assignment.partitions() == {}
+
+
+async def test_a_partition_that_may_be_lost_waits_and_the_others_are_counted(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    untold = UntoldError(P1, 7, SinkUnavailableError("HBase", "down"))
+    scene.opening.errors[P1] = [untold] * 4
+    await scene.assignment.assign([P0, P1])
+    assert scene.assignment.positions() == {P0: 0, P1: 7}, "a position its log has, until it is known"
+    assert set(scene.assignment.partitions()) == {P0}
+    await scene.take(batch(0, "ab"), batch(7, "xyz", place=P1))
+    assert scene.assignment.positions() == {P0: 2, P1: 7}, "not ours to count yet"
+    await until("the other to be taken over", lambda: P1 in scene.assignment.partitions())
+    await until("it to be read from its start", lambda: ("resume", P1) in scene.source.did)
+    assert ("pause", P1) in scene.source.did
+    assert ("seek", P1, 0) in scene.source.did
+    assert scene.assignment.positions() == {P0: 2, P1: 0}
+    await given_up(scene)
+
+
+async def test_a_partition_that_waits_is_given_up_as_well(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.errors[P1] = [UntoldError(P1, 7, SinkUnavailableError("HBase", "down"))] * 1000
+    await scene.assignment.assign([P0, P1])
+    await pass_time(10 * RETRY_S)
+    await given_up(scene)
+    assert scene.assignment.positions() == {}
+    left = len(scene.opening.errors[P1])
+    await pass_time(10 * RETRY_S)
+    assert len(scene.opening.errors[P1]) == left, "nobody tries any more"
 
 
 # -- the path of a batch ---------------------------------------------------------------------------
