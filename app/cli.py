@@ -11,7 +11,7 @@ import typer
 
 from app import cli_archive, cli_inspect, cli_later
 from app.cli_errors import ErrorGroup, ExitCode
-from app.cli_options import DEFAULT_CONFIG, ConfigFile
+from app.cli_options import DEFAULT_CONFIG, ConfigFile, Victim
 from app.logs import LogFormat, LogLevel
 
 HELP = (
@@ -102,13 +102,15 @@ def demo(
     as_json: Annotated[
         bool, typer.Option("--json", help="The last line of standard output is the result as JSON.")
     ] = False,
-    embedded: Annotated[bool, typer.Option("--embedded", help="Archive to local files: no HDFS.")] = False,
+    embedded: Annotated[bool, typer.Option("--embedded", help="Archive to local files: no HDFS, no HBase.")] = False,
+    kill: Annotated[Victim, typer.Option(help="What is killed with -9 midway.")] = Victim.WORKER,
     events: Annotated[int, typer.Option(min=1, metavar="N", help="How many events to count.")] = 1_000_000,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the data folder in place.")] = False,
 ) -> None:
     from app.demo import run_demo
 
-    raise typer.Exit(run_demo(exit_after=exit_after, as_json=as_json, embedded=embedded, events=events, keep=keep))
+    code = run_demo(exit_after=exit_after, as_json=as_json, embedded=embedded, events=events, keep=keep, victim=kill)
+    raise typer.Exit(code)
 
 
 @app.command(help="Send the lines of a file to a topic, one record each.")

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
+from app.claimants import claimants
+from app.cli_options import Victim
+from app.config import load_config
 from app.demo.dump import read_contents
 from app.demo.events import MAX_PAST_MS, RETENTION_MS, WINDOW_MS, Stream
-from app.demo.fleet import Fleet, Kill
+from app.demo.fleet import Fleet
+from app.demo.hbase import Tables, read_hbase
+from app.demo.outage import Outages, Servers, total
 from app.demo.reading import Partitions, count_open, partitions_seen, read_archive, read_live, read_state
 from app.demo.recount import Recount
 from app.demo.result import Measured, Result, judge
 from app.demo.screen import Screen
 from app.demo.send import Sent, create_topic, send
-from app.demo.settings import PARTITIONS, TOPIC, Setting
+from app.demo.settings import PARTITIONS, TABLE, TOPIC, Setting
 from app.demo.together import together
 from app.demo.verdict import Archived, Live, State, Truth
 from domain.errors import SinkUnavailableError
@@ -25,12 +31,34 @@ SEND_SECONDS = 10.0
 KILL_AT = 0.45  # of the events
 DONE_S = 120.0
 SHOW_S = 0.4
+OUTAGE_SHARE = 0.25  # of the events: so many are counted before a killed server comes back
+FOLLOWERS = {Victim.THRIFT: "hbase_next_offset", Victim.DATANODE: "archive_next_offset"}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was read at the end."""
+
+    states: Mapping[int, State]
+    archived: Mapping[int, Archived]
+    live: Live
+    hbase: Tables | None
 
 
 class Play:
-    """One run on servers that are up. `sent` and `kill` grow on the way."""
+    """One run on servers that are up. `sent` and `killed` grow on the way.
 
-    def __init__(self, setting: Setting, screen: Screen, events: int) -> None:
+    `servers` None: nothing but workers can be killed.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        screen: Screen,
+        events: int,
+        victim: Victim,
+        servers: Servers | None,
+    ) -> None:
         self._setting = setting
         self._screen = screen
         self._events = events
@@ -39,7 +67,9 @@ class Play:
         self.fleet = Fleet(setting)
         self.recount = Recount(setting, self._all)
         self.sent = Sent(midway_at=round(KILL_AT * events))
-        self.kill: Kill | None = None
+        self.killed: int | None = None
+        self._victim = victim
+        self._servers = servers
         self._stream: Stream | None = None
         self._all_sent = asyncio.Event()
 
@@ -65,7 +95,7 @@ class Play:
         finally:
             showing.cancel()
         say("comparing everything with everything")
-        return await asyncio.to_thread(judge, self._measured(truths, *found))
+        return await asyncio.to_thread(judge, self._measured(truths, found))
 
     async def _send_and_recount(self, stream: Stream) -> dict[int, Truth]:
         began = time.monotonic()
@@ -77,10 +107,27 @@ class Play:
         self._screen.step("the oracle has recounted the topic")
         return truths
 
-    async def _kill_and_read(self, stream: Stream) -> tuple[dict[int, State], dict[int, Archived], Live]:
+    async def _kill_and_read(self, stream: Stream) -> Found:
         say = self._screen.step
         await self.sent.midway.wait()
-        kill = self.kill = await self.fleet.kill_one(self.sent, say)
+        if self._victim is Victim.WORKER:
+            await self._kill_a_worker()
+            return await self._read_when_done(stream)
+        assert self._servers is not None
+        outages = Outages(self.fleet, self._seen, say)
+        server = self._servers.thrift if self._victim is Victim.THRIFT else self._servers.datanode
+        outage = await outages.of(server, FOLLOWERS[self._victim], round(OUTAGE_SHARE * self._events))
+        self.killed = outage.pid
+        attending = asyncio.create_task(outages.attend(self._servers.thrift, self._servers.master))
+        try:
+            return await self._read_when_done(stream)
+        finally:
+            attending.cancel()
+
+    async def _kill_a_worker(self) -> None:
+        say = self._screen.step
+        kill = await self.fleet.kill_one(self.sent, say)
+        self.killed = kill.pid
         say(
             f"killed {kill.name} (pid {kill.pid}) with -9: it owned partitions {_listed(kill.partitions)} "
             f"and had {kill.uncommitted} records of them to commit",
@@ -91,18 +138,23 @@ class Play:
         self.fleet.start(kill.name)
         await self.fleet.until_shared()
         say("both workers count: " + self._shares(await self.fleet.serving()))
+
+    async def _read_when_done(self, stream: Stream) -> Found:
         await self._all_sent.wait()
-        await self.fleet.until(self._is_counted, "everything to be counted and archived", DONE_S)
+        where = "archived" if self._setting.thrift is None else "archived and in HBase"
+        await self.fleet.until(self._is_counted, f"everything to be counted, {where}", DONE_S)
         await self.fleet.until(self._is_closed, "the archive's files to be committed", DONE_S)
-        say("everything is counted and archived; reading the changelog, the archive's files and the web")
+        self._screen.step(f"everything is counted, {where}; reading all of it as a stranger does")
         return await self._read(stream)
 
     async def _is_counted(self) -> bool:
         seen = await self._seen()
+        names = ["next_offset", "archive_next_offset"]
+        names += ["hbase_next_offset"] if self._setting.thrift is not None else []
         return len(seen) == PARTITIONS and all(
             one["state"] == "running"
             and one["lag"] == 0
-            and one["next_offset"] == one["archive_next_offset"] == self.sent.ends.get(partition, 0)
+            and {one[name] for name in names} == {self.sent.ends.get(partition, 0)}
             for partition, one in seen.items()
         )
 
@@ -118,33 +170,36 @@ class Play:
                 return seen
         return {}
 
-    async def _read(self, stream: Stream) -> tuple[dict[int, State], dict[int, Archived], Live]:
+    async def _read(self, stream: Stream) -> Found:
         setting = self._setting
         url = next(iter(self.fleet.urls().values()))
-        states, archived, live = await together(
+        states, archived, live, hbase = await together(
             together(*(read_state(setting.bootstrap_servers, partition) for partition in self._all)),
             asyncio.to_thread(read_archive, self._fs, self._root, PARTITIONS),
             read_live(url, stream.start_ms - MAX_PAST_MS, stream.end_ms + MAX_PAST_MS),
+            self._read_hbase(),
         )
         self.fleet.check()
-        return dict(zip(self._all, states, strict=True)), archived, live
+        return Found(dict(zip(self._all, states, strict=True)), archived, live, hbase)
 
-    def _measured(
-        self,
-        truths: Mapping[int, Truth],
-        states: Mapping[int, State],
-        archived: Mapping[int, Archived],
-        live: Live,
-    ) -> Measured:
+    async def _read_hbase(self) -> Tables | None:
+        thrift = self._setting.thrift
+        return None if thrift is None else await asyncio.to_thread(read_hbase, thrift, TABLE)
+
+    def _measured(self, truths: Mapping[int, Truth], found: Found) -> Measured:
+        (claimant,) = claimants(load_config(self._setting.config_path(WORKERS[0])))
         return Measured(
             acknowledged=self.sent.records,
             ends=self.sent.ends,
             topic={partition: read_contents(self.recount.folder, partition) for partition in self._all},
             truths=truths,
-            states=states,
-            archived=archived,
-            live=live,
-            killed=None if self.kill is None else self.kill.pid,
+            states=found.states,
+            archived=found.archived,
+            live=found.live,
+            hbase=found.hbase,
+            claimant=claimant,
+            killed=self.killed,
+            victim=self._victim,
             window_ms=WINDOW_MS,
             retention_ms=RETENTION_MS,
         )
@@ -152,13 +207,15 @@ class Play:
     async def _show(self) -> None:
         """Keep the meters up to date, if anyone looks."""
         screen = self._screen
-        meters = [screen.meter(name, self._events) for name in ("sent", "counted", "archived")]
+        fields = {"counted": "next_offset", "archived": "archive_next_offset"}
+        fields |= {} if self._setting.thrift is None else {"in HBase": "hbase_next_offset"}
+        sent, *meters = [screen.meter(name, self._events) for name in ("sent", *fields)]
         while screen.is_watched:
             seen = await self._seen()
-            meters[0](self.sent.records)
-            for meter, name in zip(meters[1:], ("next_offset", "archive_next_offset"), strict=True):
+            sent(self.sent.records)
+            for meter, name in zip(meters, fields.values(), strict=True):
                 if seen:  # while a partition has no owner, nobody knows
-                    meter(sum(one[name] or 0 for one in seen.values()))
+                    meter(total(seen, name))
             await asyncio.sleep(SHOW_S)
 
     def _shares(self, partitions: Partitions) -> str:

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from app.cli_options import Victim
+from app.demo.hbase import Tables
 from app.demo.verdict import (
     Archived,
     Contents,
@@ -20,6 +22,8 @@ from app.demo.verdict import (
     sum_tallies,
     window_sums,
 )
+from app.demo.verdict_hbase import hbase_findings
+from sinks.hbase.claim import Claimant
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,12 @@ class Measured:
     states: Mapping[int, State]
     archived: Mapping[int, Archived]
     live: Live
-    killed: int | None
+    killed: int | None  # process id
+    victim: Victim
     window_ms: int
     retention_ms: int
+    hbase: Tables | None  # None: no HBase in this run
+    claimant: Claimant
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class WindowLine:
     live: int
     cells: int | None  # None: dropped, as the window has expired
     archived: int
+    hbase: int | None
     agree: bool
 
 
@@ -62,7 +70,9 @@ class Result:
     archive_lines: int
     archive_distinct_ids: int
     live_total: int
+    hbase_total: int | None
     killed: int | None
+    victim: Victim
     windows: Sequence[WindowLine]
     findings: Sequence[Finding]
 
@@ -79,8 +89,9 @@ class Result:
                 "expired": self.expired,
                 "malformed": self.malformed,
                 "archive_distinct_ids": self.archive_distinct_ids,
-                "hbase_total": None,  # until HBase joins
+                "hbase_total": self.hbase_total,
                 "live_total": self.live_total,
+                "victim": self.victim,
                 "killed": self.killed,
                 "agree": self.agree,
             }
@@ -102,16 +113,19 @@ def judge(measured: Measured) -> Result:
         archive_lines=sum(len(one.slots) for one in measured.archived.values()),
         archive_distinct_ids=distinct,
         live_total=measured.live.total,
+        hbase_total=None if measured.hbase is None else measured.hbase.total,
         killed=measured.killed,
+        victim=measured.victim,
         windows=_windows(measured, truths, {one.start_ms for one in findings}),
         findings=findings,
     )
 
 
-def failure_json(sent: int | None, killed: int | None, error: str) -> str:
+def failure_json(sent: int | None, killed: int | None, victim: Victim, error: str) -> str:
     """The same object for a run that came to no verdict."""
     unknown = dict.fromkeys(("on_time", "late", "expired", "malformed", "archive_distinct_ids", "hbase_total"))
-    return json.dumps({"sent": sent, **unknown, "live_total": None, "killed": killed, "agree": False, "error": error})
+    known = {"live_total": None, "victim": victim, "killed": killed, "agree": False, "error": error}
+    return json.dumps({"sent": sent, **unknown, **known})
 
 
 def _findings(measured: Measured, tallies: Mapping[str, int], distinct: int) -> list[Finding]:
@@ -128,7 +142,11 @@ def _findings(measured: Measured, tallies: Mapping[str, int], distinct: int) -> 
         if got != wanted
     ]
     if measured.killed is None:
-        found.append(Finding("no worker was killed"))
+        found.append(Finding(f"no {measured.victim} was killed"))
+    if measured.hbase is not None:
+        if measured.hbase.total != counted:
+            found.append(Finding(f"HBase total: {measured.hbase.total}, wanted {counted}"))
+        found += hbase_findings(measured.truths, measured.ends, measured.hbase, measured.claimant)
     for partition, truth in sorted(measured.truths.items()):
         expired = _expired(truth, measured.window_ms + measured.retention_ms)
         state = measured.states[partition]
@@ -158,5 +176,8 @@ def _windows(measured: Measured, truths: Sequence[Truth], wrong: Collection[int 
         in_state = None if start in dropped else cells[start]
         agree = start not in wrong and counted == one["on_time"] + one["late"] and archived == one.total()
         agree = agree and in_state in (None, counted)
-        lines.append(WindowLine(start, one["on_time"], one["late"], one["expired"], counted, in_state, archived, agree))
+        hbase = None if measured.hbase is None else measured.hbase.in_window(start)
+        agree = agree and hbase in (None, counted)
+        counts = (one["on_time"], one["late"], one["expired"], counted)
+        lines.append(WindowLine(start, *counts, in_state, archived, hbase, agree))
     return lines

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from types import FrameType
 
 from app.cli_errors import ExitCode, exit_code, print_error
+from app.cli_options import Victim
 from app.demo.errors import DemoError
+from app.demo.outage import Servers
 from app.demo.play import Play
 from app.demo.reading import key_address
 from app.demo.recount import require_oracle
@@ -17,7 +19,7 @@ from app.demo.result import Result, failure_json
 from app.demo.screen import Screen
 from app.demo.settings import TABLE, Setting
 from app.transport.admin import quiet_client_log
-from domain.errors import RecountError
+from domain.errors import ConfigError, RecountError
 from lab import Lab, LabError
 
 WATCH_S = 1.0
@@ -26,12 +28,15 @@ WATCH_S = 1.0
 class Demo:
     """One run. `result` is there once there is a verdict."""
 
-    def __init__(self, *, exit_after: bool, as_json: bool, embedded: bool, events: int, keep: bool) -> None:
+    def __init__(
+        self, *, exit_after: bool, as_json: bool, embedded: bool, events: int, keep: bool, victim: Victim
+    ) -> None:
         self._exit_after = exit_after
         self._as_json = as_json
         self._embedded = embedded
         self._events = events
         self._keep = keep
+        self._victim = victim
         self._play: Play | None = None
         self.screen = Screen(as_json=as_json)
         self.result: Result | None = None
@@ -41,7 +46,7 @@ class Demo:
         with Lab(keep=self._keep) as lab:
             setting = self._start_lab(lab)
             try:
-                asyncio.run(self._main(setting))
+                asyncio.run(self._main(setting, None if self._embedded else servers(lab)))
             finally:
                 if self.result is not None and not self.result.agree:
                     lab.keep_logs()  # those of a failure stay anyway
@@ -52,14 +57,14 @@ class Demo:
         """What a run without a verdict ends with."""
         if self._as_json and self.result is None:
             sent = None if self._play is None else self._play.sent.records
-            killed = None if self._play is None or self._play.kill is None else self._play.kill.pid
-            print(failure_json(sent, killed, error), flush=True)  # noqa: T201 - the answer
+            killed = None if self._play is None else self._play.killed
+            print(failure_json(sent, killed, self._victim, error), flush=True)  # noqa: T201 - the answer
         return code
 
     def _start_lab(self, lab: Lab) -> Setting:
-        names = ("kafka",) if self._embedded else ("kafka", "hdfs")
+        names = ("kafka",) if self._embedded else ("kafka", "hdfs", "hbase")
         self.screen.step(f"working in {lab.directory}, with the logs in {lab.directory / 'logs'}")
-        with self.screen.busy("starting Kafka" if self._embedded else "starting Kafka and HDFS"):
+        with self.screen.busy("starting Kafka" if self._embedded else "starting Kafka, HDFS and HBase"):
             lab.start(*names)
         data = lab.directory / "data" / "recount"
         data.mkdir()
@@ -70,12 +75,15 @@ class Demo:
             environment={} if self._embedded else {"HADOOP_CONF_DIR": str(lab.hdfs().conf_directory)},
             data=data,
             logs=lab.directory / "logs",
+            thrift=None if self._embedded else lab.hbase().address,
         )
         self.screen.step(f"Kafka serves at {setting.bootstrap_servers}, the archive goes to {setting.archive_url}")
+        if setting.thrift is not None:
+            self.screen.step(f"HBase's Thrift server is at {setting.thrift}")
         return setting
 
-    async def _main(self, setting: Setting) -> None:
-        play = self._play = Play(setting, self.screen, self._events)
+    async def _main(self, setting: Setting, servers: Servers | None) -> None:
+        play = self._play = Play(setting, self.screen, self._events, self._victim, servers)
         with self.screen.meters():
             self.result = await play.to_the_end()
         self.screen.result(self.result)
@@ -94,6 +102,7 @@ class Demo:
         base = f"{first}/api/v1"
         rows = [(name, url) for name, url in urls.items()]
         rows += [("Kafka", setting.bootstrap_servers), ("archive", setting.archive_url)]
+        rows += [("HBase Thrift", setting.thrift)] if setting.thrift is not None else []
         rows += [("config", str(setting.config_path(name))) for name in list(urls)[:1]]
         asks = [
             f"{base}/partitions",
@@ -110,14 +119,22 @@ class Demo:
             self.screen.step(f"{name} did not end in time and was killed", "yellow")
 
 
-def run_demo(*, exit_after: bool, as_json: bool, embedded: bool, events: int, keep: bool) -> int:
+def servers(lab: Lab) -> Servers:
+    return Servers(lab.hdfs().datanode, lab.hbase().master, lab.hbase().thrift)
+
+
+def run_demo(
+    *, exit_after: bool, as_json: bool, embedded: bool, events: int, keep: bool, victim: Victim = Victim.WORKER
+) -> int:
     """Run the demo; returns the exit code: 0 if every number agrees, 1 if not.
 
-    Raises `RefusedError` where the oracle isn't there to compare with.
+    Raises `RefusedError` where the oracle isn't there to compare with, `ConfigError` for a victim that isn't there.
     """
+    if embedded and victim is not Victim.WORKER:
+        raise ConfigError("--kill", f"there is no {victim} with --embedded", "leave --embedded out, or kill a worker")
     require_oracle()
     quiet_client_log()
-    demo = Demo(exit_after=exit_after, as_json=as_json, embedded=embedded, events=events, keep=keep)
+    demo = Demo(exit_after=exit_after, as_json=as_json, embedded=embedded, events=events, keep=keep, victim=victim)
     with _sigterm_as_interrupt():
         try:
             demo.run()

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -97,15 +98,16 @@ class Screen:
 
 
 def _windows(lines: Sequence[WindowLine]) -> Table:
-    shown = Table(title="windows (UTC)", title_justify="left")
+    shown = Table(title="windows (UTC)", title_justify="left", box=box.SIMPLE)  # fits 80 columns
     shown.add_column("window")
-    for name in ("on time", "late", "expired", "live", "in state", "archived"):
-        shown.add_column(name, justify="right")
+    for name in ("on time", "late", "expired", "live", "in state", "archived", "HBase"):
+        shown.add_column(name, justify="right", no_wrap=True)
     shown.add_column("agree")
     for line in lines:
         in_state = "dropped" if line.cells is None else _number(line.cells)
         counts = map(_number, (line.on_time, line.late, line.expired, line.live))
-        shown.add_row(_clock(line.start_ms), *counts, in_state, _number(line.archived), _mark(line.agree))
+        hbase = "-" if line.hbase is None else _number(line.hbase)
+        shown.add_row(_clock(line.start_ms), *counts, in_state, _number(line.archived), hbase, _mark(line.agree))
     return shown
 
 
@@ -115,6 +117,9 @@ def _totals(result: Result) -> Table:
     shown.add_column(justify="right")
     shown.add_column()
     counted = result.on_time + result.late
+    hbase = []
+    if result.hbase_total is not None:
+        hbase = [("HBase total", result.hbase_total, _equals(result.hbase_total == counted, "on time + late"))]
     for name, number, remark in (
         ("sent", result.sent, Text("acknowledged by Kafka")),
         ("on time", result.on_time, Text("by the oracle, from the topic")),
@@ -124,6 +129,7 @@ def _totals(result: Result) -> Table:
         ("archive lines", result.archive_lines, Text("some twice after a kill")),
         ("distinct ids", result.archive_distinct_ids, _equals(result.archive_distinct_ids == result.sent, "sent")),
         ("live total", result.live_total, _equals(result.live_total == counted, "on time + late")),
+        *hbase,
     ):
         shown.add_row(name, _number(number), remark)
     return shown

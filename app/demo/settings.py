@@ -41,6 +41,11 @@ idle_commit = "3s"                 # HDFS shows a file's lines when it is commit
 [web]
 bind = "127.0.0.1:0"
 """
+HBASE = """\
+[sinks.hbase]
+thrift = [{thrift}]
+interval = "1s"
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,17 @@ class Setting:
     environment: dict[str, str]  # of the workers
     data: Path
     logs: Path
+    thrift: str | None = None  # HBase's Thrift server; None: counts don't go to HBase
 
     def config_path(self, instance: str) -> Path:
         return self.data / f"{instance}.toml"
 
     def write_config(self, instance: str) -> Path:
         path = self.config_path(instance)
-        path.write_text(config_text(instance, self.bootstrap_servers, self.archive_url, self.data), encoding="utf-8")
+        text = config_text(instance, self.bootstrap_servers, self.archive_url, self.data)
+        if self.thrift is not None:
+            text += HBASE.format(thrift=json.dumps(self.thrift))
+        path.write_text(text, encoding="utf-8")
         return path
 
 

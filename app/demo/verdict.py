@@ -140,7 +140,7 @@ def state_findings(partition: int, truth: Truth, state: State, end: int, is_expi
             found.append(Finding(f"{where}: {name} {got}, wanted {wanted}"))
     for start in sorted(truth.certificates.keys() | state.certificates.keys()):
         certificate = state.certificates.get(start)
-        if not _same_counts(truth.certificates.get(start), certificate):
+        if not same_counts(truth.certificates.get(start), certificate):
             wanted_one = truth.certificates.get(start)
             found.append(Finding(f"{where}: certificate {certificate}, wanted {wanted_one}", start))
         if certificate is not None and certificate.dropped and start not in is_expired:
@@ -162,7 +162,7 @@ def _cell_findings(
         yield Finding(f"{where}: {len(texts)} wrong cells: {shown}", start)
 
 
-def _same_counts(wanted: Certificate | None, got: Certificate | None) -> bool:
+def same_counts(wanted: Certificate | None, got: Certificate | None) -> bool:
     if wanted is None or got is None:
         return wanted is got
     same = all(getattr(wanted, name) == getattr(got, name) for name in CLASSES)
