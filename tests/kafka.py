@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from tests.waiting import wait_until
@@ -78,6 +78,18 @@ async def create_topic(bootstrap: str, name: str, partitions: int, configs: Mapp
             return any(one["topic"] == name for one in await client.describe_topics())
 
         await wait_until(f"the broker to list {name}", listed)
+
+
+async def grow_topic(bootstrap: str, name: str, partitions: int) -> None:
+    """To that many in all; returns when the brokers list them."""
+    async with admin(bootstrap) as client:
+        await client.create_partitions({name: NewPartitions(partitions)})
+
+        async def grown() -> bool:
+            (found,) = await client.describe_topics([name])
+            return len(found["partitions"]) == partitions
+
+        await wait_until(f"topic {name} to have {partitions} partitions", grown)
 
 
 async def delete_topic(bootstrap: str, name: str) -> None:

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lab import Lab
+from tests import kafka
 from tests.e2e.conftest import MakeScene
 from tests.e2e.driver import Driver
 from tests.e2e.scene import Scene
@@ -132,7 +133,7 @@ def test_counts_of_another_app_are_not_written_over(make_scene: MakeScene) -> No
     assert "Give the table another name" in said
 
 
-def test_an_app_that_has_counted_before_starts_without_hbase(make_scene: MakeScene, lab: Lab) -> None:
+def test_without_hbase_only_a_partition_that_nobody_has_counted_waits(make_scene: MakeScene, lab: Lab) -> None:
     scene = make_scene(hbase=True, partitions=1)
     thrift = lab.hbase().thrift
     (worker,) = scene.start("w1")
@@ -140,14 +141,25 @@ def test_an_app_that_has_counted_before_starts_without_hbase(make_scene: MakeSce
         driver.wait_sent(4_000)
     check(scene, worker)
     scene.stop()
+    kafka.run_apart(kafka.grow_topic(scene.bootstrap, scene.topic, 2))
     thrift.kill()
     try:
         worker.start()
-        worker.wait_ready()
-        with Driver(scene.bootstrap, scene.topic, partitions=1, seed=68) as more:
-            more.wait_sent(1_000)
-        scene.verifier.check_live(worker)
+        with Driver(scene.bootstrap, scene.topic, partitions=2, seed=68) as more:
+            more.wait_sent(2_000)
+        end = scene.verifier.ends()[0]
+
+        def partitions() -> dict[int, int]:
+            """How far each is counted that somebody counts."""
+            answer = worker.get("/api/v1/partitions")
+            return {one["partition"]: one["next_offset"] for one in answer["partitions"] if one["state"] == "running"}
+
+        wait_for("the one to be counted", lambda: partitions() == {0: end}, 60)
+        (said, *_) = wait_for("a word of the other", lambda: worker.entries("partition waits, the others don't"))
+        assert said["partition"] == f"{scene.topic}-1"
+        assert "HBase can't be asked" in said["reason"]
     finally:
         thrift.start()
+    worker.wait_ready()
     check(scene, worker)
     scene.stop()
