@@ -11,10 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.cli_options import Victim
+from app.demo.hbase import Tables
 from app.demo.result import Measured, failure_json, judge
 from app.demo.verdict import CLASSES, MALFORMED_SLOT, Archived, Contents, Live, LiveWindow, State, Truth, content_of
 from domain.progress import Cut, StateProgress
 from domain.rows import Cell
+from sinks.hbase.claim import Claimant
 from tests.spec import oracle
 
 WINDOW, GRACE, RETENTION = 1000, 1000, 3000
@@ -86,8 +89,11 @@ def measured() -> Measured:
         archived=dict(enumerate(archived)),
         live=_live(truths),
         killed=4711,
+        victim=Victim.WORKER,
         window_ms=WINDOW,
         retention_ms=RETENTION,
+        hbase=None,
+        claimant=Claimant("views", "demo", "clicks", "f"),
     )
 
 
@@ -110,13 +116,14 @@ def test_the_json_object_has_the_promised_fields(measured: Measured) -> None:
         "archive_distinct_ids": 20,
         "hbase_total": None,
         "live_total": 14,
+        "victim": "worker",
         "killed": 4711,
         "agree": True,
     }
 
 
 def test_a_run_without_a_verdict_has_the_same_fields_and_does_not_agree(measured: Measured) -> None:
-    failed = json.loads(failure_json(5, None, "a worker died"))
+    failed = json.loads(failure_json(5, None, Victim.WORKER, "a worker died"))
     assert failed.keys() - {"error"} == json.loads(judge(measured).to_json()).keys()
     assert failed["agree"] is False
 
@@ -320,6 +327,13 @@ def test_a_wrong_window_is_marked_in_its_line(measured: Measured) -> None:
 
 def test_records_sent_that_the_topic_lacks_are_found(measured: Measured) -> None:
     assert not judge(replace(measured, acknowledged=21)).agree
+
+
+def test_an_hbase_without_the_counts_is_found(measured: Measured) -> None:
+    result = judge(replace(measured, hbase=Tables({}, {})))
+    assert result.hbase_total == 0
+    assert "HBase total: 0, wanted 14" in [one.what for one in result.findings]
+    assert not any(line.agree for line in result.windows if line.live)
 
 
 def test_without_a_kill_there_is_nothing_to_agree_on(measured: Measured) -> None:
