@@ -109,7 +109,7 @@ def _settings(connection: Connection, names: list[str]) -> Iterator[Finding]:
         elif family["time_to_live"] != FOREVER_S:
             yield Finding(
                 Mark.WRONG,
-                f"HBase table {name}: rows expire after {family['time_to_live']} s, which drops counts",
+                f"HBase table {name}: it has a time to live of {family['time_to_live']} s; counts are for good",
                 f"in the HBase shell: alter '{name}', {{NAME => '{FAMILY}', TTL => 'FOREVER'}}",
             )
 

@@ -73,7 +73,7 @@ def create_if_missing(pool: Pool, names: list[str]) -> None:
 
 
 def read_owner(connection: Connection, table: str) -> Owner | None:
-    """None where nobody claimed the tables yet. Raises `SinkUnavailableError` also for a row that makes no sense."""
+    """None where nobody claimed the tables yet. Raises `CorruptRowError` for a row that makes no sense."""
     value = _owner_row(connection, table)
     return None if value is None else _decode(table, value)
 
@@ -84,21 +84,20 @@ def _owner_row(connection: Connection, table: str) -> bytes | None:
 
 
 def _decode(table: str, value: bytes) -> Owner:
-    # Whoever damaged it may mend it; counting doesn't wait for that.
     where = f"HBase table {windows_table(table)}"
     try:
         owner = msgspec.json.decode(value, type=Owner)
     except (msgspec.MsgspecError, UnicodeDecodeError) as err:
-        raise SinkUnavailableError(where, f"its row owner is damaged, {value[:200]!r}: {err}") from err
+        raise CorruptRowError(f"{where}: its row owner is damaged, {value[:200]!r}: {err}") from err
     if owner.format != FORMAT:
-        raise SinkUnavailableError(where, f"its row owner has format {owner.format}, this version knows {FORMAT}")
+        raise CorruptRowError(f"{where}: its row owner has format {owner.format}, this version knows {FORMAT}")
     return owner
 
 
 def claim(pool: Pool, claimant: Claimant) -> Owner:
     """The tables' owner, who is us, under a new id if they are new or were emptied.
 
-    Raises `RefusedError` when they are another's, `SinkUnavailableError`.
+    Raises `RefusedError` when they are another's, `CorruptRowError`, `SinkUnavailableError`.
     """
     name = claimant.table
     create_if_missing(pool, [counts_table(name), windows_table(name)])

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from zlib import crc32
 
-from domain.errors import SinkUnavailableError
+from domain.errors import CorruptRowError, SinkUnavailableError
 from domain.rows import Kind, Row, table_prefix
-from sinks.hbase.claim import Claimant, claim, read_owner
+from sinks.hbase.claim import Claimant, Owner, claim, read_owner
 from sinks.hbase.connection import Connection, Pool
 from sinks.hbase.format import (
     FRONTIER_ROW,
@@ -47,16 +47,22 @@ class HBaseTable:
 
         At the first, and after any failure, tables that are missing are made and counts that are gone are noticed.
         """
-        if not self._claimed:
-            return self._claim()
-        with self.guarded() as connection:
-            owner = read_owner(connection, self.claimant.table)
-        if owner is None:
-            return self._claim()
-        self.claimant.check(owner)
+        try:
+            owner = self._owner() if self._claimed else None
+            if owner is None:
+                owner = self._claim()
+        except CorruptRowError as err:  # it may be mended; counting doesn't wait for that
+            raise SinkUnavailableError("HBase", str(err)) from err
         return owner.table_id
 
-    def _claim(self) -> str:
+    def _owner(self) -> Owner | None:
+        with self.guarded() as connection:
+            owner = read_owner(connection, self.claimant.table)
+        if owner is not None:
+            self.claimant.check(owner)
+        return owner
+
+    def _claim(self) -> Owner:
         """One at a time; who waited while another failed fails with it, instead of waiting as long again."""
         asked = time.monotonic()
         with self._lock:
@@ -68,7 +74,7 @@ class HBaseTable:
                 self._failed = (time.monotonic(), err)
                 raise
             self._claimed = True
-            return owner.table_id
+            return owner
 
     @contextmanager
     def guarded(self) -> Iterator[Connection]:

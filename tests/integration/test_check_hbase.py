@@ -99,7 +99,7 @@ async def test_a_table_that_forgets_is_wrong(stranger: Stranger) -> None:
     own(stranger)
     wrong = [one for one in await probe(stranger) if one.mark is Mark.WRONG]
     assert [one.text for one in wrong] == [
-        f"HBase table recount_{stranger.table}{end}: rows expire after 86400 s, which drops counts"
+        f"HBase table recount_{stranger.table}{end}: it has a time to live of 86400 s; counts are for good"
         for end in ("", "_windows")
     ]
     assert "TTL => 'FOREVER'" in wrong[0].fix
