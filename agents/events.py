@@ -26,6 +26,9 @@ class Listener(Protocol):
     def synced(self, place: Place, role: Role, done: Synced) -> None:
         """A log follower made records durable."""
 
+    def waits(self, place: Place, role: Role, size: int) -> None:
+        """Bytes read and not durable with a log follower, after a failure."""
+
     def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
         """Bytes that wait for a log follower's sink; full ones pause the intake."""
 

@@ -42,6 +42,9 @@ class FollowerListener(Protocol):
 
     def synced(self, done: Synced) -> None: ...
     def failed(self, error: SinkUnavailableError) -> None: ...
+    def waits(self, size: int) -> None:
+        """So many bytes were read and aren't durable, after a failure."""
+
     def backlog(self, size: int, *, full: bool) -> None: ...
 
 
@@ -74,12 +77,16 @@ class LogFollower:
         self._arrived = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"follower-{name}")
-        self._hop = Hop(name, self._thread, listener.failed)
+        self._hop = Hop(name, self._thread, self._failed)
         self._gone = False
 
     def start(self) -> asyncio.Task[None]:
         self._task = asyncio.create_task(self._run(), name=f"follower {self._name}")
         return self._task
+
+    def _failed(self, error: SinkUnavailableError) -> None:
+        self._listener.failed(error)
+        self._listener.waits(self._bytes + self._unsynced)
 
     def offer(self, batch: TimedBatch) -> None:
         """Queue a batch; those wholly below what is durable are ignored."""

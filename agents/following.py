@@ -142,6 +142,9 @@ class _LogListener:
     def failed(self, error: SinkUnavailableError) -> None:
         self._listener.sink_failed(self._place, self._role, error)
 
+    def waits(self, size: int) -> None:
+        self._listener.waits(self._place, self._role, size)
+
     def backlog(self, size: int, *, full: bool) -> None:
         self._listener.backlog(self._place, self._role, size, full=full)
         self._gate.report(self._role, full=full)

@@ -171,7 +171,8 @@ def _counts(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _table(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
     shown = Table()
     for name in names:
-        shown.add_column(SHORT.get(name, name.replace("_", " ")), overflow="fold")
+        header = SHORT.get(name, name.replace("_", " "))
+        shown.add_column(header, overflow="fold", min_width=max(map(len, header.split())))
     for row in rows:
         shown.add_row(*(Text("-" if value is None else printable(str(value))) for value in row))
     return shown

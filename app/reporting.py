@@ -99,10 +99,10 @@ class Reporting:
             self._metrics.archive_appended(place.topic, lines=done.lines, size_bytes=done.size)
         else:
             self._metrics.hbase_events_put(place.topic, done.lines)
-        self._waits(place, role, done.backlog)
+        self.waits(place, role, done.backlog)
 
     def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
-        self._waits(place, role, size)
+        self.waits(place, role, size)
         full_logs = self._full.setdefault(place, set())
         (full_logs.add if full else full_logs.discard)(role)
         paused = self._shown.paused
@@ -116,7 +116,7 @@ class Reporting:
             intake=intake,
         )
 
-    def _waits(self, place: Place, role: Role, size: int) -> None:
+    def waits(self, place: Place, role: Role, size: int) -> None:
         if role is Role.ARCHIVE:
             self._metrics.archive_backlog(place.topic, place.partition, size)
         else:

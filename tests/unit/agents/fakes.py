@@ -278,6 +278,9 @@ class FakeListener:
     def sink_failed(self, place: Place, role: Role, error: RecountError) -> None:
         self.told.append(("sink_failed", place))
 
+    def waits(self, place: Place, role: Role, size: int) -> None:
+        self.told.append(("waits", place))
+
     def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
         self.told.append(("full" if full else "room", place))
 

@@ -24,12 +24,16 @@ class Ears:
         self.done: list[Synced] = []
         self.failures: list[SinkUnavailableError] = []
         self.backlogs: list[tuple[int, bool]] = []
+        self.waiting: list[int] = []
 
     def synced(self, done: Synced) -> None:
         self.done.append(done)
 
     def failed(self, error: SinkUnavailableError) -> None:
         self.failures.append(error)
+
+    def waits(self, size: int) -> None:
+        self.waiting.append(size)
 
     def backlog(self, size: int, *, full: bool) -> None:
         self.backlogs.append((size, full))
@@ -153,6 +157,19 @@ async def test_a_full_backlog_asks_for_a_pause_once_and_for_going_on_below_half(
     scene.sink.down = True
     scene.offer(15, 18, 21, 24)
     assert scene.ears.backlogs[2:] == [(4 * BATCH_BYTES, True)], "a second time"
+    scene.follower.abort()
+
+
+async def test_what_waits_is_told_after_each_failure_written_or_not() -> None:
+    scene = running(FollowerSettings(sync_interval_s=1.0))
+    scene.sink.errors = {"sync": [SinkUnavailableError("disk", "down")] * 2}
+    scene.offer(0, 3)
+    await until("two failures", lambda: len(scene.ears.failures) == 2)
+    scene.offer(6)
+    scene.sink.errors = {"sync": [SinkUnavailableError("disk", "down")]}
+    await until("another", lambda: len(scene.ears.failures) == 3)
+    assert scene.ears.waiting == [2 * BATCH_BYTES, 2 * BATCH_BYTES, 3 * BATCH_BYTES]
+    await until("all of it", lambda: scene.follower.durable == 9)
     scene.follower.abort()
 
 
