@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from app.demo.errors import DemoError
@@ -23,13 +23,23 @@ POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
+class DeadWorker:
     """A worker killed with -9: what it owned, and how many acknowledged records of that it had not committed."""
 
     pid: int
     name: str
     partitions: tuple[int, ...]
+    committed: int  # next offsets, summed
     uncommitted: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Next offsets, summed over all partitions: of what is counted and committed, in HBase, in the archive."""
+
+    counted: int
+    in_hbase: int
+    archived: int
 
 
 class Fleet:
@@ -80,6 +90,19 @@ class Fleet:
         running = all(one["state"] == "running" for one in seen[0].values())
         return seen[0] if agreed and running else {}
 
+    async def seen(self) -> Partitions:
+        """All partitions as any of the workers sees them; empty while one isn't served."""
+        for url in self.urls().values():
+            if seen := await partitions_seen(url):
+                return seen
+        return {}
+
+    async def reached(self) -> Reached | None:
+        """None while a partition isn't served."""
+        seen = await self.seen()
+        names = ("next_offset", "hbase_next_offset", "archive_next_offset")
+        return Reached(*(sum(one[name] or 0 for one in seen.values()) for name in names)) if seen else None
+
     async def shared(self) -> bool:
         """Whether every worker counts some partition."""
         partitions = await self.serving()
@@ -98,7 +121,7 @@ class Fleet:
                 raise DemoError(f"waited {deadline_s:.0f} s for {what}", await self._last_words())
             await asyncio.sleep(POLL_S)
 
-    async def kill_one(self, sent: Sent, say: Callable[[str], None]) -> Kill:
+    async def kill_one(self, sent: Sent, say: Callable[[str], None]) -> DeadWorker:
         """Kill -9 a worker in the middle of its work: it has committed some, and has acknowledged records to commit.
 
         Otherwise its death would prove nothing: then it says so and tries again shortly.
@@ -114,9 +137,10 @@ class Fleet:
             worker = self._workers.pop(name)
             worker.check()
             worker.kill()
-            uncommitted = await self._uncommitted(partitions, dict(sent.ends))
+            done = await self._committed(partitions)
+            uncommitted = sum(max(0, sent.ends.get(p, 0) - at) for p, at in done.items())
             if uncommitted:
-                return Kill(worker.pid, name, partitions, uncommitted)
+                return DeadWorker(worker.pid, name, partitions, sum(done.values()), uncommitted)
             say(f"{name} had committed everything when it was killed, which proves nothing: trying again")
             self.start(name)
             await self.until_shared(TAKE_OVER_S)
@@ -132,11 +156,11 @@ class Fleet:
                 return name, tuple(own)
         return None
 
-    async def _uncommitted(self, partitions: tuple[int, ...], ends: Mapping[int, int]) -> int:
-        """Acknowledged records that the committed state of these partitions lacks; nobody counts them now."""
+    async def _committed(self, partitions: tuple[int, ...]) -> dict[int, int]:
+        """Next offsets of the committed state of partitions that nobody counts now."""
         states = await asyncio.gather(*(read_state(self._setting.bootstrap_servers, p) for p in partitions))
-        done = [0 if state.progress is None else state.progress.next_offset for state in states]
-        return sum(max(0, ends.get(p, 0) - at) for p, at in zip(partitions, done, strict=True))
+        done = (0 if state.progress is None else state.progress.next_offset for state in states)
+        return dict(zip(partitions, done, strict=True))
 
     async def taken_over(self) -> None:
         """Wait until those left count everything."""

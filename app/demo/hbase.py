@@ -10,7 +10,15 @@ from functools import cached_property
 
 from domain.errors import CorruptRowError
 from sinks.hbase.connection import Connection, Pool
-from sinks.hbase.format import hbase_tables, parse_cell_row, parse_column, unpack_count
+from sinks.hbase.format import (
+    FRONTIER_ROW,
+    hbase_tables,
+    parse_cell_row,
+    parse_column,
+    unpack_count,
+    unpack_offset,
+    windows_table,
+)
 
 PAGE_ROWS = 1000
 TIMEOUT_S = 60.0
@@ -56,3 +64,16 @@ def read_hbase(address: str, table: str) -> Tables:
 
 def _rows(connection: Connection, name: str) -> Rows:
     return dict(connection.table(name).scan(batch_size=PAGE_ROWS, include_timestamp=True))
+
+
+def read_archive_frontier(address: str, table: str) -> dict[int, int]:
+    """By partition up to where HBase says the archive is. Raises `SinkUnavailableError`."""
+    with closing(Pool(address)) as pool, pool.connection() as connection:
+        row = connection.table(windows_table(table)).row(FRONTIER_ROW)
+    found = {}
+    for name, value in row.items():
+        parsed = parse_column(name)
+        if parsed is not None and parsed[0] == "a":
+            with suppress(CorruptRowError):  # the verdict names it
+                found[parsed[1]] = unpack_offset(value)
+    return found

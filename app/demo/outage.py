@@ -4,98 +4,152 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from app.demo.fleet import Fleet
-from app.demo.reading import Partitions
-from lab import Server
+from app.cli_options import Victim
+from app.demo.errors import DemoError
+from app.demo.fleet import Fleet, Reached
+from app.demo.kill import Killed
+from lab import Hbase, Server
 from lab.errors import NotReadyError
 
+BEGIN_S = 60.0
 GO_ON_S = 60.0
-LOOK_S = 1.0
-PATIENCE_S = 10.0
+WATCH_S = 0.5
+STUCK_S = 5.0
+RESTARTS_MAX = 3
+SHARE = 0.3  # of the events: so many are counted while a server is away
 
-
-@dataclass(frozen=True, slots=True)
-class Outage:
-    """How long a server was away, and how many records were counted and committed meanwhile."""
-
-    pid: int
-    server: str
-    seconds: float
-    counted: int
+Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """What HDFS and HBase run as."""
+    """Those that can be killed, and HBase, which may suffer from it."""
 
-    datanode: Server
-    master: Server
-    thrift: Server
+    victims: Mapping[Victim, Server]
+    hbase: Hbase
 
 
-class Outages:
-    """Kills servers and brings them back. `seen` gives the partitions as a worker shows them."""
+@dataclass
+class Outage:
+    """One server's. `pid` is there from the kill on; `restarted` grows while `keep_hbase_up` runs."""
 
-    def __init__(
-        self, fleet: Fleet, seen: Callable[[], Awaitable[Partitions]], say: Callable[[str, str], None]
-    ) -> None:
-        self._fleet = fleet
-        self._seen = seen
-        self._say = say
+    victim: Victim
+    servers: Servers
+    fleet: Fleet
+    say: Say
+    pid: int | None = None
+    restarted: list[str] = field(default_factory=list)
+    _back: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def of(self, server: Server, follower: str, records: int) -> Outage:
-        """Away until that many records were counted without it, and `follower` (a field) stayed behind."""
-        await self._fleet.until(self._all_seen, "all partitions to be counted", GO_ON_S)
-        before = await self._seen()
-        pid = server.pid
+    async def run(self, events: int) -> Killed:
+        """Away until a share of the events was counted and committed without it.
+
+        Raises `DemoError` if HBase and archive haven't begun, or nothing is left to count.
+        """
+        server = self.servers.victims[self.victim]
+        before = await self._begun()
+        pid = self.pid = server.pid
         assert pid is not None
-        await asyncio.to_thread(server.kill)
         began = time.monotonic()
-        self._say(f"killed {server.name} (pid {pid}) with -9: counting must go on without it", "bold")
-        counted = behind = 0
-
-        async def gone_on() -> bool:
-            nonlocal counted, behind
-            after = await self._seen()
-            if after:
-                counted = total(after, "next_offset") - total(before, "next_offset")
-                behind = total(after, "next_offset") - total(after, follower)
-            return min(counted, behind) >= records
-
-        await self._fleet.until(gone_on, f"{records} records to be counted without {server.name}", GO_ON_S)
-        outage = Outage(pid, server.name, time.monotonic() - began, counted)
-        self._say(
-            f"{counted} more records are counted, {behind} wait for {server.name}; starting it again after "
-            f"{outage.seconds:.1f} s",
+        await asyncio.to_thread(server.kill)
+        wanted = min(round(SHARE * events), events - before.counted)
+        if wanted < 1:
+            raise DemoError(f"everything was counted before {server.name} was killed, which proves nothing")
+        self.say(f"killed {server.name} (pid {pid}) with -9: counting must go on without it", "bold")
+        after = await self._gone_on(before, wanted)
+        self.say(
+            f"{after.counted - before.counted} more records are counted and committed, "
+            f"{_behind(self.victim, after)}; starting {server.name} again",
             "",
         )
         await asyncio.to_thread(server.start)
-        return outage
+        down_s = time.monotonic() - began
+        self.say(f"{server.name} serves again: it was away for {down_s:.1f} s", "")
+        self._back.set()
+        return Killed(self.victim, server.name, pid, down_s, after.counted - before.counted)
 
-    async def attend(self, health: Server, server: Server) -> None:
-        """Restart a server once `health` has failed for a while, as an operator's supervisor does.
+    async def keep_hbase_up(self) -> None:
+        """Start what ends because of the outage, as any operator's supervisor does; runs until cancelled.
 
-        A region server gives up when the DataNode of its log is gone; here it is a part of the master's process.
+        The lab's region server lives in the master's process, which survives it and waits for another one.
         """
-        well_at = time.monotonic()
+        hbase = self.servers.hbase
+        well = time.monotonic()
         while True:
-            try:
-                await asyncio.to_thread(health.probe)
-                well_at = time.monotonic()
-            except NotReadyError as reason:
-                if time.monotonic() - well_at > PATIENCE_S:
-                    self._say(f"HBase doesn't recover by itself ({reason}): restarting {server.name}", "yellow")
-                    await asyncio.to_thread(server.kill)
-                    await asyncio.to_thread(server.start)
-                    well_at = time.monotonic()
-            await asyncio.sleep(LOOK_S)
+            ended = [one for one in hbase.servers if self._is_bystander(one) and one.died]
+            if self.victim is Victim.DATANODE and self._back.is_set() and not ended:
+                if await asyncio.to_thread(_serves, hbase.master):
+                    well = time.monotonic()
+                if time.monotonic() - well > STUCK_S:
+                    ended = [hbase.master]
+            else:
+                well = time.monotonic()
+            for server in ended:
+                await self._restart(server)
+                well = time.monotonic()
+            await asyncio.sleep(WATCH_S)
 
-    async def _all_seen(self) -> bool:
-        return bool(await self._seen())
+    def _is_bystander(self, server: Server) -> bool:
+        return server is not self.servers.victims[self.victim]
+
+    async def _restart(self, server: Server) -> None:
+        if len(self.restarted) >= RESTARTS_MAX:
+            raise DemoError(f"{server.name} ended {RESTARTS_MAX + 1} times; its log is {server.log_path}")
+        self.restarted.append(server.name)
+        what = "has ended" if server.died else "has lost its region server, which could not write its log"
+        self.say(f"{server.name} {what}: starting it again, as any supervisor would", "yellow")
+        await self._back.wait()  # it can't start on what isn't there
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        self.say(f"{server.name} serves again", "")
+
+    async def _begun(self) -> Reached:
+        """Once there are counts in HBase and records in the archive: otherwise nothing would be interrupted."""
+        reached: Reached | None = None
+
+        async def begun() -> bool:
+            nonlocal reached
+            reached = await self.fleet.reached()
+            return reached is not None and min(reached.in_hbase, reached.archived) > 0
+
+        await self.fleet.until(begun, "first counts in HBase and first records in the archive", BEGIN_S)
+        assert reached is not None
+        return reached
+
+    async def _gone_on(self, before: Reached, wanted: int) -> Reached:
+        """When that much more is counted, and what needs the server has fallen behind by most of it."""
+        reached = before
+
+        async def gone_on() -> bool:
+            nonlocal reached
+            reached = await self.fleet.reached() or reached
+            counted = reached.counted - before.counted
+            # A put whose answer was on its way may still have moved it.
+            followed = min(_followed(self.victim, reached, before))
+            return counted >= wanted and followed <= counted // 2
+
+        name = self.servers.victims[self.victim].name
+        await self.fleet.until(gone_on, f"{wanted} records to be counted without {name}", GO_ON_S)
+        return reached
 
 
-def total(partitions: Partitions, name: str) -> int:
-    return sum(one[name] or 0 for one in partitions.values())
+def _followed(victim: Victim, after: Reached, before: Reached) -> tuple[int, ...]:
+    """How far those went on that can't do without the victim."""
+    in_hbase, archived = after.in_hbase - before.in_hbase, after.archived - before.archived
+    return (in_hbase,) if victim is Victim.THRIFT else (in_hbase, archived)
+
+
+def _behind(victim: Victim, reached: Reached) -> str:
+    text = f"HBase is {reached.counted - reached.in_hbase} behind"
+    return text if victim is Victim.THRIFT else f"{text}, the archive {reached.counted - reached.archived}"
+
+
+def _serves(server: Server) -> bool:
+    try:
+        server.probe()
+    except NotReadyError:
+        return False
+    return True

@@ -5,71 +5,50 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
-from app.claimants import claimants
 from app.cli_options import Victim
-from app.config import load_config
 from app.demo.dump import read_contents
-from app.demo.events import MAX_PAST_MS, RETENTION_MS, WINDOW_MS, Stream
+from app.demo.events import RETENTION_MS, WINDOW_MS, Stream
 from app.demo.fleet import Fleet
-from app.demo.hbase import Tables, read_hbase
-from app.demo.outage import Outages, Servers, total
-from app.demo.reading import Partitions, count_open, partitions_seen, read_archive, read_live, read_state
+from app.demo.kill import Killed
+from app.demo.outage import Outage, Servers
+from app.demo.reading import Partitions
 from app.demo.recount import Recount
 from app.demo.result import Measured, Result, judge
 from app.demo.screen import Screen
 from app.demo.send import Sent, create_topic, send
-from app.demo.settings import PARTITIONS, TABLE, TOPIC, Setting
-from app.demo.together import together
-from app.demo.verdict import Archived, Live, State, Truth
-from domain.errors import SinkUnavailableError
-from sinks.archive.fs import open_file_system
+from app.demo.settings import PARTITIONS, TOPIC, Setting
+from app.demo.stores import Found, Stores
+from app.demo.together import beside, together
+from app.demo.verdict import Truth
 
 WORKERS = ("worker-1", "worker-2")
 SEND_SECONDS = 10.0
 KILL_AT = 0.45  # of the events
-DONE_S = 120.0
+DONE_S = 150.0
+TOLD_S = 30.0
 SHOW_S = 0.4
-OUTAGE_SHARE = 0.25  # of the events: so many are counted before a killed server comes back
-FOLLOWERS = {Victim.THRIFT: "hbase_next_offset", Victim.DATANODE: "archive_next_offset"}
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What was read at the end."""
-
-    states: Mapping[int, State]
-    archived: Mapping[int, Archived]
-    live: Live
-    hbase: Tables | None
 
 
 class Play:
-    """One run on servers that are up. `sent` and `killed` grow on the way.
+    """One run on servers that are up. `sent` grows on the way; `pid` is there once something was killed.
 
-    `servers` None: nothing but workers can be killed.
+    `servers` is None where there are only workers to kill.
     """
 
-    def __init__(
-        self,
-        setting: Setting,
-        screen: Screen,
-        events: int,
-        victim: Victim,
-        servers: Servers | None,
-    ) -> None:
+    def __init__(self, setting: Setting, screen: Screen, events: int, victim: Victim, servers: Servers | None) -> None:
         self._setting = setting
         self._screen = screen
         self._events = events
+        self._victim = victim
+        self._servers = servers
         self._all = tuple(range(PARTITIONS))
-        self._fs, self._root = open_file_system(setting.archive_url, setting.archive_options)
+        self._stores = Stores(setting)
         self.fleet = Fleet(setting)
         self.recount = Recount(setting, self._all)
         self.sent = Sent(midway_at=round(KILL_AT * events))
-        self.killed: int | None = None
-        self._victim = victim
-        self._servers = servers
+        self.pid: int | None = None
         self._stream: Stream | None = None
         self._all_sent = asyncio.Event()
 
@@ -91,11 +70,13 @@ class Play:
         say("both workers count: " + self._shares(await self.fleet.serving()))
         showing = asyncio.create_task(self._show())
         try:
-            truths, found = await together(self._send_and_recount(self._stream), self._kill_and_read(self._stream))
+            truths, (killed, found) = await together(
+                self._send_and_recount(self._stream), self._kill_and_read(self._stream)
+            )
         finally:
             showing.cancel()
         say("comparing everything with everything")
-        return await asyncio.to_thread(judge, self._measured(truths, found))
+        return await asyncio.to_thread(judge, self._measured(truths, killed, found))
 
     async def _send_and_recount(self, stream: Stream) -> dict[int, Truth]:
         began = time.monotonic()
@@ -107,87 +88,67 @@ class Play:
         self._screen.step("the oracle has recounted the topic")
         return truths
 
-    async def _kill_and_read(self, stream: Stream) -> Found:
-        say = self._screen.step
+    async def _kill_and_read(self, stream: Stream) -> tuple[Killed, Found]:
         await self.sent.midway.wait()
         if self._victim is Victim.WORKER:
-            await self._kill_a_worker()
-            return await self._read_when_done(stream)
+            return await self._kill_a_worker(), await self._read(stream)
         assert self._servers is not None
-        outages = Outages(self.fleet, self._seen, say)
-        server = self._servers.thrift if self._victim is Victim.THRIFT else self._servers.datanode
-        outage = await outages.of(server, FOLLOWERS[self._victim], round(OUTAGE_SHARE * self._events))
-        self.killed = outage.pid
-        attending = asyncio.create_task(outages.attend(self._servers.thrift, self._servers.master))
-        try:
-            return await self._read_when_done(stream)
-        finally:
-            attending.cancel()
+        outage = Outage(self._victim, self._servers, self.fleet, self._screen.step)
+        return await self._read_in_spite_of(outage, stream)
 
-    async def _kill_a_worker(self) -> None:
+    async def _kill_a_worker(self) -> Killed:
         say = self._screen.step
-        kill = await self.fleet.kill_one(self.sent, say)
-        self.killed = kill.pid
+        dead = await self.fleet.kill_one(self.sent, say)
+        self.pid, began = dead.pid, time.monotonic()
         say(
-            f"killed {kill.name} (pid {kill.pid}) with -9: it owned partitions {_listed(kill.partitions)} "
-            f"and had {kill.uncommitted} records of them to commit",
+            f"killed {dead.name} (pid {dead.pid}) with -9: it owned partitions {_listed(dead.partitions)} "
+            f"and had {dead.uncommitted} records of them to commit",
             "bold",
         )
         await self.fleet.taken_over()
         say("the other worker has taken over; starting the killed one again")
-        self.fleet.start(kill.name)
+        self.fleet.start(dead.name)
         await self.fleet.until_shared()
-        say("both workers count: " + self._shares(await self.fleet.serving()))
+        seen = await self.fleet.serving()
+        say("both workers count: " + self._shares(seen))
+        counted = sum(seen[partition]["next_offset"] for partition in dead.partitions if seen)
+        return Killed(Victim.WORKER, dead.name, dead.pid, time.monotonic() - began, max(0, counted - dead.committed))
 
-    async def _read_when_done(self, stream: Stream) -> Found:
+    async def _read_in_spite_of(self, outage: Outage, stream: Stream) -> tuple[Killed, Found]:
+        async def kill_and_read() -> tuple[Killed, Found]:
+            try:
+                killed = await outage.run(self._events)
+            finally:
+                self.pid = outage.pid
+            found = await self._read(stream)
+            return replace(killed, restarted=tuple(outage.restarted)), found
+
+        return await beside(kill_and_read(), outage.keep_hbase_up())
+
+    async def _read(self, stream: Stream) -> Found:
         await self._all_sent.wait()
         where = "archived" if self._setting.thrift is None else "archived and in HBase"
-        await self.fleet.until(self._is_counted, f"everything to be counted, {where}", DONE_S)
-        await self.fleet.until(self._is_closed, "the archive's files to be committed", DONE_S)
+        until = self.fleet.until
+        await until(self._is_counted, f"everything to be counted, {where}", DONE_S)
+        await until(self._stores.is_closed, "the archive's files to be committed", DONE_S)
+        await until(lambda: self._stores.is_told(self.sent.ends), "HBase's frontier to say it of the archive", TOLD_S)
         self._screen.step(f"everything is counted, {where}; reading all of it as a stranger does")
-        return await self._read(stream)
+        found = await self._stores.read(next(iter(self.fleet.urls().values())), stream)
+        self.fleet.check()
+        return found
 
     async def _is_counted(self) -> bool:
-        seen = await self._seen()
+        seen = await self.fleet.seen()
         names = ["next_offset", "archive_next_offset"]
-        names += ["hbase_next_offset"] if self._setting.thrift is not None else []
+        names += [] if self._setting.thrift is None else ["hbase_next_offset"]
         return len(seen) == PARTITIONS and all(
             one["state"] == "running"
             and one["lag"] == 0
-            and {one[name] for name in names} == {self.sent.ends.get(partition, 0)}
+            and all(one[name] == self.sent.ends.get(partition, 0) for name in names)
             for partition, one in seen.items()
         )
 
-    async def _is_closed(self) -> bool:
-        try:
-            return await asyncio.to_thread(count_open, self._fs, self._root) == 0
-        except SinkUnavailableError:
-            return False
-
-    async def _seen(self) -> Partitions:
-        for url in self.fleet.urls().values():
-            if seen := await partitions_seen(url):
-                return seen
-        return {}
-
-    async def _read(self, stream: Stream) -> Found:
-        setting = self._setting
-        url = next(iter(self.fleet.urls().values()))
-        states, archived, live, hbase = await together(
-            together(*(read_state(setting.bootstrap_servers, partition) for partition in self._all)),
-            asyncio.to_thread(read_archive, self._fs, self._root, PARTITIONS),
-            read_live(url, stream.start_ms - MAX_PAST_MS, stream.end_ms + MAX_PAST_MS),
-            self._read_hbase(),
-        )
-        self.fleet.check()
-        return Found(dict(zip(self._all, states, strict=True)), archived, live, hbase)
-
-    async def _read_hbase(self) -> Tables | None:
-        thrift = self._setting.thrift
-        return None if thrift is None else await asyncio.to_thread(read_hbase, thrift, TABLE)
-
-    def _measured(self, truths: Mapping[int, Truth], found: Found) -> Measured:
-        (claimant,) = claimants(load_config(self._setting.config_path(WORKERS[0])))
+    def _measured(self, truths: Mapping[int, Truth], killed: Killed, found: Found) -> Measured:
         return Measured(
             acknowledged=self.sent.records,
             ends=self.sent.ends,
@@ -197,9 +158,8 @@ class Play:
             archived=found.archived,
             live=found.live,
             hbase=found.hbase,
-            claimant=claimant,
-            killed=self.killed,
-            victim=self._victim,
+            claimant=self._setting.claimant(),
+            killed=killed,
             window_ms=WINDOW_MS,
             retention_ms=RETENTION_MS,
         )
@@ -211,11 +171,11 @@ class Play:
         fields |= {} if self._setting.thrift is None else {"in HBase": "hbase_next_offset"}
         sent, *meters = [screen.meter(name, self._events) for name in ("sent", *fields)]
         while screen.is_watched:
-            seen = await self._seen()
+            seen = await self.fleet.seen()
             sent(self.sent.records)
             for meter, name in zip(meters, fields.values(), strict=True):
                 if seen:  # while a partition has no owner, nobody knows
-                    meter(total(seen, name))
+                    meter(sum(one[name] or 0 for one in seen.values()))
             await asyncio.sleep(SHOW_S)
 
     def _shares(self, partitions: Partitions) -> str:

@@ -16,7 +16,7 @@ from app.demo.errors import DemoError
 from app.demo.settings import APP, TABLE, TOPIC
 from app.demo.verdict import MALFORMED_SLOT, TOP, Archived, Contents, Live, LiveWindow, State, content_of
 from domain.errors import RecountError
-from domain.progress import decode_follower, decode_state
+from domain.progress import decode_counts, decode_follower, decode_state
 from domain.rows import Kind, Role, RowKey, parse_key, unpack_cell, unpack_certificate
 from domain.spec import changelog_topic
 from sinks.archive.fs import FileSystem
@@ -76,6 +76,8 @@ def _take_progress(state: State, key: RowKey, value: bytes) -> None:
         state.progress = decode_state(value)
     elif key.tail == Role.ARCHIVE.value.encode():
         state.archive_next_offset = decode_follower(value).next_offset
+    elif key.tail == Role.COUNTS.value.encode():
+        state.counts = decode_counts(value)
 
 
 def count_open(fs: FileSystem, root: str) -> int:

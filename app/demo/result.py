@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from app.cli_options import Victim
 from app.demo.hbase import Tables
+from app.demo.kill import Killed
 from app.demo.verdict import (
     Archived,
     Contents,
@@ -22,7 +23,7 @@ from app.demo.verdict import (
     sum_tallies,
     window_sums,
 )
-from app.demo.verdict_hbase import hbase_findings
+from app.demo.verdict_hbase import Wanted, hbase_findings
 from sinks.hbase.claim import Claimant
 
 
@@ -37,8 +38,7 @@ class Measured:
     states: Mapping[int, State]
     archived: Mapping[int, Archived]
     live: Live
-    killed: int | None  # process id
-    victim: Victim
+    killed: Killed
     window_ms: int
     retention_ms: int
     hbase: Tables | None  # None: no HBase in this run
@@ -71,8 +71,7 @@ class Result:
     archive_distinct_ids: int
     live_total: int
     hbase_total: int | None
-    killed: int | None
-    victim: Victim
+    killed: Killed
     windows: Sequence[WindowLine]
     findings: Sequence[Finding]
 
@@ -91,8 +90,9 @@ class Result:
                 "archive_distinct_ids": self.archive_distinct_ids,
                 "hbase_total": self.hbase_total,
                 "live_total": self.live_total,
-                "victim": self.victim,
-                "killed": self.killed,
+                "victim": self.killed.victim,
+                "killed": self.killed.pid,
+                "outage": self.killed.to_dict(),
                 "agree": self.agree,
             }
         )
@@ -115,16 +115,15 @@ def judge(measured: Measured) -> Result:
         live_total=measured.live.total,
         hbase_total=None if measured.hbase is None else measured.hbase.total,
         killed=measured.killed,
-        victim=measured.victim,
         windows=_windows(measured, truths, {one.start_ms for one in findings}),
         findings=findings,
     )
 
 
-def failure_json(sent: int | None, killed: int | None, victim: Victim, error: str) -> str:
+def failure_json(sent: int | None, pid: int | None, victim: Victim, error: str) -> str:
     """The same object for a run that came to no verdict."""
     unknown = dict.fromkeys(("on_time", "late", "expired", "malformed", "archive_distinct_ids", "hbase_total"))
-    known = {"live_total": None, "victim": victim, "killed": killed, "agree": False, "error": error}
+    known = {"live_total": None, "victim": victim, "killed": pid, "outage": None, "agree": False, "error": error}
     return json.dumps({"sent": sent, **unknown, **known})
 
 
@@ -141,16 +140,22 @@ def _findings(measured: Measured, tallies: Mapping[str, int], distinct: int) -> 
         )
         if got != wanted
     ]
-    if measured.killed is None:
-        found.append(Finding(f"no {measured.victim} was killed"))
+    # Of a worker it was seen to have left something to count.
+    if measured.killed.victim is not Victim.WORKER and measured.killed.counted_meanwhile < 1:
+        found.append(Finding(f"nothing was counted without {measured.killed.name}"))
+    expired = {
+        partition: _expired(truth, measured.window_ms + measured.retention_ms)
+        for partition, truth in measured.truths.items()
+    }
     if measured.hbase is not None:
         if measured.hbase.total != counted:
             found.append(Finding(f"HBase total: {measured.hbase.total}, wanted {counted}"))
-        found += hbase_findings(measured.truths, measured.ends, measured.hbase, measured.claimant)
+        wanted = Wanted(measured.truths, measured.ends, expired, measured.claimant)
+        progress = {partition: state.counts for partition, state in measured.states.items()}
+        found += hbase_findings(wanted, measured.hbase, progress)
     for partition, truth in sorted(measured.truths.items()):
-        expired = _expired(truth, measured.window_ms + measured.retention_ms)
         state = measured.states[partition]
-        found += state_findings(partition, truth, state, measured.ends.get(partition, 0), expired)
+        found += state_findings(partition, truth, state, measured.ends.get(partition, 0), expired[partition])
         found += archive_findings(partition, truth, measured.topic[partition], measured.archived[partition])
     return found + live_findings([truth for _, truth in sorted(measured.truths.items())], measured.live)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from types import FrameType
 
 from app.cli_errors import ExitCode, exit_code, print_error
 from app.cli_options import Victim
 from app.demo.errors import DemoError
+from app.demo.kill import refuse_absent
 from app.demo.outage import Servers
 from app.demo.play import Play
 from app.demo.reading import key_address
@@ -19,8 +21,9 @@ from app.demo.result import Result, failure_json
 from app.demo.screen import Screen
 from app.demo.settings import TABLE, Setting
 from app.transport.admin import quiet_client_log
-from domain.errors import ConfigError, RecountError
+from domain.errors import RecountError
 from lab import Lab, LabError
+from lab.service import Service
 
 WATCH_S = 1.0
 
@@ -57,15 +60,16 @@ class Demo:
         """What a run without a verdict ends with."""
         if self._as_json and self.result is None:
             sent = None if self._play is None else self._play.sent.records
-            killed = None if self._play is None else self._play.killed
-            print(failure_json(sent, killed, self._victim, error), flush=True)  # noqa: T201 - the answer
+            pid = None if self._play is None else self._play.pid
+            print(failure_json(sent, pid, self._victim, error), flush=True)  # noqa: T201 - the answer
         return code
 
     def _start_lab(self, lab: Lab) -> Setting:
         names = ("kafka",) if self._embedded else ("kafka", "hdfs", "hbase")
         self.screen.step(f"working in {lab.directory}, with the logs in {lab.directory / 'logs'}")
         with self.screen.busy("starting Kafka" if self._embedded else "starting Kafka, HDFS and HBase"):
-            lab.start(*names)
+            for service in start_all(lab, names):
+                self.screen.step(f"{service.name} serves at {service.address}")
         data = lab.directory / "data" / "recount"
         data.mkdir()
         setting = Setting(
@@ -77,9 +81,7 @@ class Demo:
             logs=lab.directory / "logs",
             thrift=None if self._embedded else lab.hbase().address,
         )
-        self.screen.step(f"Kafka serves at {setting.bootstrap_servers}, the archive goes to {setting.archive_url}")
-        if setting.thrift is not None:
-            self.screen.step(f"HBase's Thrift server is at {setting.thrift}")
+        self.screen.step(f"the archive goes to {setting.archive_url}")
         return setting
 
     async def _main(self, setting: Setting, servers: Servers | None) -> None:
@@ -119,8 +121,18 @@ class Demo:
             self.screen.step(f"{name} did not end in time and was killed", "yellow")
 
 
+def start_all(lab: Lab, names: Sequence[str]) -> Iterator[Service]:
+    """Start services beside each other; each comes when it serves."""
+    starters: dict[str, Callable[[], Service]] = {"kafka": lab.kafka, "hdfs": lab.hdfs, "hbase": lab.hbase}
+    with ThreadPoolExecutor(len(names), "lab-start") as pool:
+        for started in as_completed([pool.submit(starters[name]) for name in names]):
+            yield started.result()
+
+
 def servers(lab: Lab) -> Servers:
-    return Servers(lab.hdfs().datanode, lab.hbase().master, lab.hbase().thrift)
+    """Those that may be killed, and HBase."""
+    hbase = lab.hbase()
+    return Servers({Victim.THRIFT: hbase.thrift, Victim.DATANODE: lab.hdfs().datanode}, hbase)
 
 
 def run_demo(
@@ -130,8 +142,7 @@ def run_demo(
 
     Raises `RefusedError` where the oracle isn't there to compare with, `ConfigError` for a victim that isn't there.
     """
-    if embedded and victim is not Victim.WORKER:
-        raise ConfigError("--kill", f"there is no {victim} with --embedded", "leave --embedded out, or kill a worker")
+    refuse_absent(victim, embedded=embedded)
     require_oracle()
     quiet_client_log()
     demo = Demo(exit_after=exit_after, as_json=as_json, embedded=embedded, events=events, keep=keep, victim=victim)

@@ -14,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from app.cli_options import Victim
+from app.demo.kill import Killed
 from app.demo.result import Result, WindowLine
 
 FINDINGS_SHOWN = 20
@@ -77,6 +79,7 @@ class Screen:
         self._out.print()
         self._out.print(_windows(result.windows))
         self._out.print(_totals(result))
+        self._out.print(_outage(result.killed), soft_wrap=True)
         for finding in result.findings[:FINDINGS_SHOWN]:
             window = "" if finding.start_ms is None else f"{_clock(finding.start_ms)}: "
             self._out.print(Text("  ✗ ", "red").append(f"{window}{finding.what}", "default"), soft_wrap=True)
@@ -98,16 +101,17 @@ class Screen:
 
 
 def _windows(lines: Sequence[WindowLine]) -> Table:
-    shown = Table(title="windows (UTC)", title_justify="left", box=box.SIMPLE)  # fits 80 columns
-    shown.add_column("window")
-    for name in ("on time", "late", "expired", "live", "in state", "archived", "HBase"):
+    shown = Table(title="windows (UTC)", title_justify="left", box=box.SIMPLE, collapse_padding=True)  # 80 columns
+    shown.add_column("window", no_wrap=True)
+    in_hbase = any(line.hbase is not None for line in lines)
+    for name in ("on time", "late", "expired", "live", "in state", "archived", *(["HBase"] if in_hbase else [])):
         shown.add_column(name, justify="right", no_wrap=True)
-    shown.add_column("agree")
+    shown.add_column("agree", no_wrap=True)
     for line in lines:
         in_state = "dropped" if line.cells is None else _number(line.cells)
         counts = map(_number, (line.on_time, line.late, line.expired, line.live))
-        hbase = "-" if line.hbase is None else _number(line.hbase)
-        shown.add_row(_clock(line.start_ms), *counts, in_state, _number(line.archived), hbase, _mark(line.agree))
+        hbase = [] if line.hbase is None else [_number(line.hbase)]
+        shown.add_row(_clock(line.start_ms), *counts, in_state, _number(line.archived), *hbase, _mark(line.agree))
     return shown
 
 
@@ -133,6 +137,15 @@ def _totals(result: Result) -> Table:
     ):
         shown.add_row(name, _number(number), remark)
     return shown
+
+
+def _outage(killed: Killed) -> str:
+    what = "records of its partitions" if killed.victim is Victim.WORKER else "records"
+    text = (
+        f"killed {killed.name} (pid {killed.pid}) with -9: away for {killed.down_s:.1f} s, "
+        f"{_number(killed.counted_meanwhile)} {what} counted meanwhile"
+    )
+    return text + "".join(f"; {name} had to be started again" for name in killed.restarted)
 
 
 def _equals(same: bool, what: str) -> Text:

@@ -6,7 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.claimants import claimants
+from app.config import parse_config
 from app.demo import events
+from sinks.hbase.claim import Claimant
 
 APP, TOPIC, TABLE = "demo", "clicks", "page_views"
 PARTITIONS = 4
@@ -65,15 +68,20 @@ class Setting:
 
     def write_config(self, instance: str) -> Path:
         path = self.config_path(instance)
-        text = config_text(instance, self.bootstrap_servers, self.archive_url, self.data)
-        if self.thrift is not None:
-            text += HBASE.format(thrift=json.dumps(self.thrift))
-        path.write_text(text, encoding="utf-8")
+        path.write_text(self._config_text(instance), encoding="utf-8")
         return path
 
+    def claimant(self) -> Claimant:
+        """Whose counts the workers write to HBase."""
+        (one,) = claimants(parse_config(self._config_text("any"), environ={}))
+        return one
 
-def config_text(instance: str, bootstrap_servers: str, archive_url: str, data: Path) -> str:
-    return CONFIG.format(
+    def _config_text(self, instance: str) -> str:
+        return config_text(instance, self.bootstrap_servers, self.archive_url, self.data, self.thrift)
+
+
+def config_text(instance: str, bootstrap_servers: str, archive_url: str, data: Path, thrift: str | None = None) -> str:
+    text = CONFIG.format(
         app=APP,
         topic=TOPIC,
         table=TABLE,
@@ -88,3 +96,4 @@ def config_text(instance: str, bootstrap_servers: str, archive_url: str, data: P
         retention_m=events.RETENTION_MS // events.MINUTE_MS,
         max_past_m=events.MAX_PAST_MS // events.MINUTE_MS,
     )
+    return text if thrift is None else text + HBASE.format(thrift=json.dumps(thrift))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from domain.certificate import MASK64, Certificate, ClassCount, digest
-from domain.progress import StateProgress
+from domain.progress import CountsProgress, StateProgress
 from domain.record import Int64s
 from domain.rows import Cell
 
@@ -67,6 +67,7 @@ class State:
     archive_next_offset: int | None = None
     cells: dict[CellKey, Cell] = field(default_factory=dict)
     certificates: dict[int, Certificate] = field(default_factory=dict)
+    counts: CountsProgress | None = None  # in HBase
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from app.demo.hbase import Columns, Rows, Tables
 from app.demo.verdict import SHOWN, CellKey, Finding, Truth, same_counts
 from domain.errors import CorruptRowError
+from domain.progress import CountsProgress
 from domain.rows import unpack_certificate
 from sinks.hbase.claim import Claimant
 from sinks.hbase.format import (
@@ -31,11 +32,13 @@ NOT_OURS = "that aren't ours"
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What HBase should say; the mappings are by partition."""
+class Wanted:
+    """What HBase should say. The mappings are by partition; in `expired` are windows whose cells may be dropped."""
 
     truths: Mapping[int, Truth]
     ends: Mapping[int, int]
+    expired: Mapping[int, Collection[int]]
+    claimant: Claimant
 
     def end(self, partition: int) -> int:
         return self.ends.get(partition, 0)
@@ -68,22 +71,27 @@ class _Groups:
             yield Finding(f"{self.where}: {len(texts)} {kind}: {'; '.join(sorted(texts)[:SHOWN])}", start_ms)
 
 
-def hbase_findings(
-    truths: Mapping[int, Truth], ends: Mapping[int, int], tables: Tables, claimant: Claimant
-) -> list[Finding]:
-    """Every row and column of HBase against the truth: values, versions, and none too many."""
-    wanted, found = _Wanted(truths, ends), _Groups("HBase")
+def hbase_findings(wanted: Wanted, tables: Tables, progress: Mapping[int, CountsProgress | None]) -> list[Finding]:
+    """Every row and column of HBase against the truth: values, versions, and none too many.
+
+    `progress` is what the changelog says of HBase, by partition.
+    """
+    found = _Groups("HBase")
     _counts(wanted, tables.counts, found)
     for row, columns in tables.windows.items():
         if row not in (FRONTIER_ROW, OWNER_ROW) and not _is_window(row):
             found.add(f"rows of windows {NOT_OURS}", repr((row, sorted(columns))))
     _certificates(wanted, tables.windows, found)
     _frontier(wanted, tables.windows.get(FRONTIER_ROW, {}), found)
-    _owner(claimant, tables.windows.get(OWNER_ROW, {}), found)
+    table_id = _owner(wanted.claimant, tables.windows.get(OWNER_ROW, {}), found)
+    for partition, one in sorted(progress.items()):
+        # It may be behind: it is committed with a later checkpoint than the frontier was put.
+        if one is None or one.next_offset > wanted.end(partition) or one.table_id not in ("", table_id):
+            found.add("wrong words of the changelog", f"partition {partition}: {one}, table id {table_id}")
     return list(found.findings())
 
 
-def _counts(wanted: _Wanted, rows: Rows, found: _Groups) -> None:
+def _counts(wanted: Wanted, rows: Rows, found: _Groups) -> None:
     left = {
         (partition, letter, at): count
         for partition, truth in wanted.truths.items()
@@ -108,7 +116,7 @@ def _counts(wanted: _Wanted, rows: Rows, found: _Groups) -> None:
 
 
 def _count(
-    wanted: _Wanted, place: tuple[int, str, CellKey], count: int, value: bytes, timestamp: int, found: _Groups
+    wanted: Wanted, place: tuple[int, str, CellKey], count: int, value: bytes, timestamp: int, found: _Groups
 ) -> None:
     partition, letter, at = place
     text = f"{at[1]!r} {letter}{partition}"
@@ -128,7 +136,7 @@ def _is_window(row: bytes) -> bool:
     return len(row) == START_DIGITS and row.isdigit()
 
 
-def _certificates(wanted: _Wanted, rows: Rows, found: _Groups) -> None:
+def _certificates(wanted: Wanted, rows: Rows, found: _Groups) -> None:
     left = {(start, partition) for partition, truth in wanted.truths.items() for start in truth.certificates}
     for row, columns in rows.items():
         if not _is_window(row):
@@ -145,7 +153,7 @@ def _certificates(wanted: _Wanted, rows: Rows, found: _Groups) -> None:
         found.add("missing certificates", f"partition {partition}", start)
 
 
-def _certificate(wanted: _Wanted, start: int, partition: int, value: bytes, timestamp: int, found: _Groups) -> None:
+def _certificate(wanted: Wanted, start: int, partition: int, value: bytes, timestamp: int, found: _Groups) -> None:
     text = f"partition {partition}"
     try:
         got = unpack_certificate(value)
@@ -155,11 +163,13 @@ def _certificate(wanted: _Wanted, start: int, partition: int, value: bytes, time
     one = wanted.truths[partition].certificates.get(start)
     if not same_counts(one, got):
         found.add("wrong certificates", f"{text}: {got}, wanted {one}", start)
+    if got.dropped and start not in wanted.expired.get(partition, ()):
+        found.add("certificates dropped before their time", text, start)
     if stale := wanted.stale(partition, timestamp, 0 if one is None else one.offset + 1):
         found.add("certificates of a wrong version", f"{text} {stale}", start)
 
 
-def _frontier(wanted: _Wanted, columns: Columns, found: _Groups) -> None:
+def _frontier(wanted: Wanted, columns: Columns, found: _Groups) -> None:
     left = {(letter, partition) for partition in wanted.truths for letter in "ca" if wanted.end(partition)}
     for name, (value, timestamp) in columns.items():
         parsed = parse_column(name)
@@ -182,11 +192,14 @@ def _frontier(wanted: _Wanted, columns: Columns, found: _Groups) -> None:
         found.add("missing columns of the frontier", f"{letter}{partition}")
 
 
-def _owner(claimant: Claimant, columns: Columns, found: _Groups) -> None:
+def _owner(claimant: Claimant, columns: Columns, found: _Groups) -> str:
+    """Returns the table id, empty where it can't be told."""
     ours = {"app": claimant.app, "topic": claimant.topic, "fingerprint": claimant.fingerprint, "format": 1}
     got = None
     with suppress(ValueError):  # not JSON
         got = json.loads(columns.get(OWNER_COLUMN, (b"", 0))[0])
     table_id = got.pop("table_id", None) if isinstance(got, dict) else None
-    if got != ours or not isinstance(table_id, str) or not table_id or len(columns) != 1:
+    if not isinstance(table_id, str) or not table_id or got != ours or len(columns) != 1:
         found.add("wrong owner rows", f"{dict(columns)}, wanted {ours}")
+        return ""
+    return table_id

@@ -47,6 +47,9 @@ def test_every_number_agrees_whatever_is_killed_midway(arguments: list[str], vic
     assert result["hbase_total"] == (None if "--embedded" in arguments else result["live_total"])
     assert min(result[kind] for kind in ("on_time", "late", "expired", "malformed")) > 0
     assert (result["victim"], type(result["killed"])) == (victim, int)
+    if victim != "worker":
+        assert result["outage"]["counted_meanwhile"] > EVENTS / 10
+        assert result["outage"]["down_s"] > 1
 
 
 def test_a_server_that_is_not_there_can_not_be_killed() -> None:

@@ -11,21 +11,23 @@ import pytest
 
 from app.demo.dump import line_of
 from app.demo.reading import state_of
-from app.demo.together import together
+from app.demo.together import beside, together
 from domain.certificate import Certificate, ClassCount
-from domain.progress import FollowerProgress, StateProgress, encode
+from domain.progress import CountsProgress, FollowerProgress, StateProgress, encode
 from domain.rows import Cell, Kind, Role, Row, pack_cell, pack_certificate, progress_key, window_prefix
 
 
 def test_the_rows_of_a_changelog_are_the_state() -> None:
     progress = StateProgress(state_id="s", fingerprint="f", start=0, next_offset=7, tallies={"late": 1})
     follower = FollowerProgress(state_id="s", start=0, next_offset=5)
+    counts = CountsProgress(state_id="s", start=0, next_offset=6, table_id="t")
     certificate = Certificate(6, ClassCount(1, 2, 3, 4), dropped=True)
     rows: list[Row] = [
         (window_prefix(Kind.CELL, "page_views", 1000) + b"/a", pack_cell(1, 2, 6)),
         (window_prefix(Kind.CELL, "page_views", 0) + b"/gone", None),
         (window_prefix(Kind.CERTIFICATE, "page_views", 1000), pack_certificate(certificate)),
         (progress_key(Role.ARCHIVE), encode(follower)),
+        (progress_key(Role.COUNTS, "page_views"), encode(counts)),
         (progress_key(Role.STATE, "page_views"), encode(progress)),
         (b"\xffof another version", b"?"),
     ]
@@ -34,6 +36,7 @@ def test_the_rows_of_a_changelog_are_the_state() -> None:
     assert state.certificates == {1000: certificate}
     assert state.progress == progress
     assert state.archive_next_offset == 5
+    assert state.counts == counts
 
 
 @pytest.mark.parametrize(("key", "value"), [(b"k\xff", b'{"a":"\n"}'), (None, None), (b"", b"")])
@@ -70,3 +73,24 @@ async def test_the_first_failure_ends_the_others_and_comes_as_it_is() -> None:
     with pytest.raises(ValueError, match="mine"):
         await together(forever(), fail())
     assert ended.is_set()
+
+
+async def test_an_attendant_ends_with_the_work() -> None:
+    ended = asyncio.Event()
+
+    async def attend() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    assert await beside(_answer(3), attend()) == 3
+    assert ended.is_set()
+
+
+async def test_a_failing_attendant_ends_the_work() -> None:
+    async def attend() -> None:
+        raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        await beside(asyncio.Event().wait(), attend())

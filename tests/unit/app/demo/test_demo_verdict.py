@@ -8,19 +8,33 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
 from app.cli_options import Victim
 from app.demo.hbase import Tables
+from app.demo.kill import Killed
 from app.demo.result import Measured, failure_json, judge
 from app.demo.verdict import CLASSES, MALFORMED_SLOT, Archived, Contents, Live, LiveWindow, State, Truth, content_of
-from domain.progress import Cut, StateProgress
-from domain.rows import Cell
+from domain.progress import CountsProgress, Cut, StateProgress
+from domain.rows import Cell, pack_certificate
 from sinks.hbase.claim import Claimant
+from sinks.hbase.format import (
+    FRONTIER_ROW,
+    Frontier,
+    cell_row,
+    column,
+    pack_frontier,
+    pack_offset,
+    version,
+    window_row,
+)
 from tests.spec import oracle
 
 WINDOW, GRACE, RETENTION = 1000, 1000, 3000
+CLAIMANT = Claimant("views", "demo", "clicks", "f00d")
+KILLED = Killed(Victim.WORKER, "worker-1", 4711, 7.26, 5)
 TOPIC = {"name": "clicks", "event_time": {"field": "ts", "format": "epoch_ms"}, "max_past": "1h", "max_future": "1h"}
 TABLE = {"name": "views", "topic": "clicks", "key": ["page"], "window": "1s", "grace": "1s", "retention": "3s"}
 TIMES = (100, 900, 2500, 300, 1700, 6000, 200, 1100, None, 6500)  # on time, late, expired and one malformed
@@ -88,12 +102,11 @@ def measured() -> Measured:
         states={partition: _state(truth) for partition, truth in enumerate(truths)},
         archived=dict(enumerate(archived)),
         live=_live(truths),
-        killed=4711,
-        victim=Victim.WORKER,
+        hbase=None,
+        claimant=CLAIMANT,
+        killed=KILLED,
         window_ms=WINDOW,
         retention_ms=RETENTION,
-        hbase=None,
-        claimant=Claimant("views", "demo", "clicks", "f"),
     )
 
 
@@ -118,6 +131,7 @@ def test_the_json_object_has_the_promised_fields(measured: Measured) -> None:
         "live_total": 14,
         "victim": "worker",
         "killed": 4711,
+        "outage": {"name": "worker-1", "down_s": 7.3, "counted_meanwhile": 5, "restarted": []},
         "agree": True,
     }
 
@@ -336,8 +350,49 @@ def test_an_hbase_without_the_counts_is_found(measured: Measured) -> None:
     assert not any(line.agree for line in result.windows if line.live)
 
 
-def test_without_a_kill_there_is_nothing_to_agree_on(measured: Measured) -> None:
-    assert not judge(replace(measured, killed=None)).agree
+@pytest.mark.parametrize("victim", [Victim.THRIFT, Victim.DATANODE])
+def test_a_server_without_which_nothing_was_counted_proves_nothing(measured: Measured, victim: Victim) -> None:
+    killed = replace(KILLED, victim=victim)
+    assert judge(replace(measured, killed=killed)).agree
+    assert not judge(replace(measured, killed=replace(killed, counted_meanwhile=0))).agree
+
+
+def _in_hbase(measured: Measured) -> Measured:
+    """The same run with its counts in HBase too."""
+    end = version(len(TIMES))
+    counts: dict[bytes, dict[bytes, tuple[bytes, int]]] = {}
+    windows: dict[bytes, dict[bytes, tuple[bytes, int]]] = {}
+    told = windows[FRONTIER_ROW] = {}
+    for partition, truth in measured.truths.items():
+        for (start, key), cell in truth.cells.items():
+            for letter, number in (("n", cell.on_time), ("l", cell.late)):
+                if number:
+                    value = number.to_bytes(8, "big")
+                    counts.setdefault(cell_row(start, key), {})[column(letter, partition)] = value, end
+        for start, one in truth.certificates.items():
+            windows.setdefault(window_row(start), {})[column("w", partition)] = pack_certificate(one), end
+        told[column("c", partition)] = pack_frontier(Frontier(len(TIMES), truth.stream_time)), end
+        told[column("a", partition)] = pack_offset(len(TIMES)), end
+        measured.states[partition].counts = CountsProgress(state_id="s", start=0, next_offset=0)
+    windows[b"owner"] = {b"c:owner": (msgspec.json.encode(CLAIMANT.owner()), 1)}
+    return replace(measured, hbase=Tables(counts, windows))
+
+
+def test_hbase_agrees_with_all_else_and_has_its_column(measured: Measured) -> None:
+    result = judge(_in_hbase(measured))
+    assert result.findings == []
+    assert json.loads(result.to_json())["hbase_total"] == result.live_total == 14
+    assert [line.hbase for line in result.windows] == [line.live for line in result.windows]
+
+
+def test_a_count_that_hbase_lacks_changes_total_window_and_verdict(measured: Measured) -> None:
+    damaged = _in_hbase(measured)
+    assert damaged.hbase is not None
+    del damaged.hbase.counts[cell_row(2000, b"/1")]  # type: ignore[attr-defined]
+    result = judge(damaged)
+    assert result.hbase_total == 12
+    assert {finding.start_ms for finding in result.findings} == {None, 2000}
+    assert [line.start_ms for line in result.windows if not line.agree] == [2000]
 
 
 def test_absent_and_empty_keys_and_values_are_different_contents() -> None:
