@@ -27,7 +27,7 @@ servers: $(LOCKED)
 	@scripts/bootstrap java maven redis
 	@$(BIN)/python -m lab fetch
 
-demo: servers ## count a million events on real servers, with a worker killed midway (ARGS="--exit --json")
+demo: servers ## count a million events on real servers, with a worker killed midway (ARGS="--exit --json", "--kill thrift")
 	@$(BIN)/python -m app demo $(ARGS)
 
 test: servers ## every test but long soaks, on real servers

@@ -249,7 +249,7 @@ async def test_of_a_put_that_failed_the_checkpoint_offered_meanwhile_is_newer(ma
     scene.sink.down = True
     scene.sink.blocked = ""
     scene.sink.released.set()
-    await until("the failure", lambda: scene.ears.failures)
+    await until("the put to be given up", lambda: len(scene.ears.failures) > PUT_ATTEMPTS)
     scene.sink.down = False
     await scene.caught_up()
     assert scene.ears.rescans == [0]
