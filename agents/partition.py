@@ -91,9 +91,7 @@ class Checkpoint:
         by_table = {cut.table.spec.name: encode_dirty(store, cut.table.spec.name, cut.dirty) for cut in self.tables}
         found: list[Row] = []
         for one in by_table.values():
-            found += one.cells
-            found += one.ids
-            found += one.certificates
+            found += one.rows
         found += self.progress_rows()
         return Encoded(found, by_table)
 

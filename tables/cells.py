@@ -20,22 +20,26 @@ def dirty_size(dirty: Dirty) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TableRows:
-    """A table's rows in one checkpoint."""
+    """A table's rows in one checkpoint: all in commit order, and cells and certificates apart."""
 
+    rows: Sequence[Row]
     cells: Sequence[Row]
-    ids: Sequence[Row]
     certificates: Sequence[Row]
 
 
 def encode_dirty(store: RocksStore, table: str, dirty: Dirty) -> TableRows:
     """Rows of a table's dirty set on top of the stored values. The store must not change meanwhile."""
+    found: list[Row] = []
     cells: list[Row] = []
-    ids: list[Row] = []
     for start, window in sorted(dirty.items()):
-        cells += _cell_rows(store, table, start, window)
+        of_window = _cell_rows(store, table, start, window)
+        cells += of_window
+        found += of_window
         id_prefix = window_prefix(Kind.ID, table, start)
-        ids += [(id_prefix + one, rows.pack_id(offset)) for one, offset in window.ids.items()]
-    return TableRows(cells, ids, _certificate_rows(store, table, dirty))
+        found += [(id_prefix + one, rows.pack_id(offset)) for one, offset in window.ids.items()]
+    certificates = _certificate_rows(store, table, dirty)
+    found += certificates
+    return TableRows(found, cells, certificates)
 
 
 def _cell_rows(store: RocksStore, table: str, start: int, window: DirtyWindow) -> list[Row]:
