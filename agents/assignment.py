@@ -17,7 +17,7 @@ import structlog
 from agents.checkpointer import Checkpointer, Committed
 from agents.counts import Backlog
 from agents.events import Listener
-from agents.following import Followers, FollowSettings
+from agents.following import Followers, FollowSettings, Putters
 from agents.opening import Opened, Opening, Sinks, UntoldError, to_the_end
 from agents.partition import Partition, gap
 from agents.source import Place, Source
@@ -32,7 +32,6 @@ from tables.rocksdb import RocksSettings
 log = structlog.get_logger(__name__)
 
 RETRY_S = 1.0
-COUNTS_THREADS = 4
 TEND_S = 5.0
 
 
@@ -89,8 +88,7 @@ class Assignment:
         self._closed = False
         self._epoch = 0  # counts revokes: a restore that outlasts one is not ours any more
         self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
-        # Few: each holds a connection, and puts wait for the server, not for us.
-        self._putters = ThreadPoolExecutor(COUNTS_THREADS, thread_name_prefix="counts")
+        self._putters = Putters()
         self._backlog = Backlog(settings.follow.counts.backlog_cells)
 
     # -- what we own ---------------------------------------------------------------------------

@@ -86,6 +86,7 @@ class CountsFollower:
         settings: CountsSettings,
         backlog: Backlog,
         executor: Executor,
+        turns: asyncio.Semaphore,
         listener: CountsListener,
     ) -> None:
         self.name = f"{partition.name} {followed.table}"
@@ -95,7 +96,7 @@ class CountsFollower:
         self._settings = settings
         self._backlog = backlog
         self._listener = listener
-        self._hop = Hop(self.name, executor, listener.failed)
+        self._hop = Hop(self.name, executor, listener.failed, turns)
         fold = next(one for one in partition.tables if one.spec.name == followed.table)
         # Rows ahead of progress were never offered to anybody: the fold will skip what is in them.
         self._behind = not partition.settled or followed.next_offset != fold.committed.next_offset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,6 +28,18 @@ class FollowSettings:
     counts: CountsSettings = field(default_factory=CountsSettings)
 
 
+class Putters:
+    """The threads that put counts, of a whole process: few, and a table that hangs leaves some to the others."""
+
+    def __init__(self, threads: int = 4, per_table: int = 2) -> None:
+        self.executor = ThreadPoolExecutor(threads, thread_name_prefix="counts")
+        self._per_table = per_table
+        self._turns: dict[str, asyncio.Semaphore] = {}
+
+    def turns(self, table: str) -> asyncio.Semaphore:
+        return self._turns.setdefault(table, asyncio.Semaphore(self._per_table))
+
+
 class Followers:
     """Started with the partition; `ended` hears of each task's end."""
 
@@ -38,7 +50,7 @@ class Followers:
         counts: Mapping[str, CellSink],
         settings: FollowSettings,
         backlog: Backlog,
-        executor: Executor,
+        putters: Putters,
         source: Source,
         listener: Listener,
     ) -> None:
@@ -62,7 +74,8 @@ class Followers:
                 sink,
                 settings.counts,
                 backlog,
-                executor,
+                putters.executor,
+                putters.turns(table),
                 _CountsListener(partition, table, listener),
             )
             for table, sink in counts.items()

@@ -23,16 +23,24 @@ class StoppedError(Exception):
 
 
 class Hop:
-    """One follower's way to its sink. `failed` hears of each failure."""
+    """One follower's way to its sink. `failed` hears of each failure; `turns` are shared with others like it."""
 
-    def __init__(self, name: str, executor: Executor, failed: Callable[[SinkUnavailableError], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        executor: Executor,
+        failed: Callable[[SinkUnavailableError], None],
+        turns: asyncio.Semaphore | None = None,
+    ) -> None:
         self.stop = asyncio.Event()
         self._name = name
         self._executor = executor
         self._failed = failed
+        self._turns = turns or asyncio.Semaphore()
 
     async def call(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        async with self._turns:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
     async def retried(self, work: Callable[[], Result]) -> Result:
         """The call's answer once the sink gives one. Raises `StoppedError` when stopped while it waits."""

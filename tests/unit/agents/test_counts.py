@@ -77,6 +77,7 @@ class Scene:
             CountsSettings(INTERVAL_S),
             self.backlog,
             self.executor,
+            asyncio.Semaphore(2),
             self.ears,
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ import pytest
 from agents.checkpointer import Checkpointer, Committed
 from agents.counts import Backlog, CountsSettings
 from agents.follower import FollowerSettings
-from agents.following import Followers, FollowSettings
+from agents.following import Followers, FollowSettings, Putters
+from agents.hop import Hop
 from agents.partition import Followed, Partition, TableFold, first_progress
 from domain.progress import CountsProgress, FollowerProgress
 from domain.rows import Role
@@ -52,7 +54,7 @@ class Scene:
         self.sinks = {role: FakeSink() for role in (Role.ARCHIVE, Role.EVENTS)}
         self.room = FakeRoom()
         self.source, self.listener = FakeSource(), FakeListener()
-        self.executor = ThreadPoolExecutor(2)
+        self.putters = Putters(threads=2)
         log = FollowerSettings(INTERVAL_S, backlog_bytes=BATCH_BYTES)
         self.followers = Followers(
             self.partition,
@@ -60,7 +62,7 @@ class Scene:
             {"views": self.room.sink()},
             FollowSettings({Role.ARCHIVE: log, Role.EVENTS: log}, CountsSettings(INTERVAL_S)),
             Backlog(1000),
-            self.executor,
+            self.putters,
             self.source,
             self.listener,
         )
@@ -89,7 +91,7 @@ async def scene(state_dir: Path) -> AsyncIterator[Scene]:
     made = Scene(state_dir)
     yield made
     made.followers.abort()
-    made.executor.shutdown()
+    made.putters.executor.shutdown()
     made.store.close()
 
 
@@ -132,3 +134,19 @@ async def test_a_follower_that_ends_is_told(scene: Scene) -> None:
     scene.fold("a")
     await until("its end", lambda: scene.ended)
     assert isinstance(scene.ended[0].exception(), ZeroDivisionError)
+
+
+async def test_a_table_that_hangs_leaves_threads_to_the_others() -> None:
+    putters = Putters(threads=3, per_table=2)
+    go_on = threading.Event()
+
+    def hop(table: str) -> Hop:
+        return Hop(table, putters.executor, lambda _: None, putters.turns(table))
+
+    hanging = [asyncio.create_task(hop("bad").call(partial(go_on.wait, 30))) for _ in range(5)]
+    try:
+        assert await asyncio.wait_for(hop("good").call(lambda: 7), 10) == 7
+    finally:
+        go_on.set()
+    assert await asyncio.gather(*hanging) == [True] * 5
+    putters.executor.shutdown()
