@@ -88,7 +88,7 @@ class Assignment:
         self._closed = False
         self._epoch = 0  # counts revokes: a restore that outlasts one is not ours any more
         self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
-        self._putters = Putters()
+        self._putters = Putters(tables=len(self.tables))
         self._backlog = Backlog(settings.follow.counts.backlog_cells)
 
     # -- what we own ---------------------------------------------------------------------------
@@ -121,19 +121,19 @@ class Assignment:
 
     async def _take_over_or_wait(self, place: Place) -> None:
         """The others don't wait for a partition that can't be told from a lost one: it begins later."""
+        epoch = self._epoch
         try:
-            await self._take_over(place, patient=False)
+            await self._take_over(place, epoch, patient=False)
         except UntoldError as err:
             log.warning("partition waits, the others don't", partition=str(place), reason=str(err))
             self._waiting[place] = err.begin
-            self._spawn(self._later(place))
+            self._spawn(self._later(place, epoch))
 
-    async def _take_over(self, place: Place, *, patient: bool = True) -> None:
+    async def _take_over(self, place: Place, epoch: int, *, patient: bool = True) -> None:
         """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker.
 
-        Not `patient`: raises `UntoldError`.
+        `epoch` is that of the assignment it is for: a revoke ends it. Not `patient`: raises `UntoldError`.
         """
-        epoch = self._epoch
         async with self._lock(place):
             try:
                 while place not in self._owned and self._epoch == epoch:
@@ -145,7 +145,7 @@ class Assignment:
                         else:  # revoked meanwhile; the cancel comes with the next assignment only
                             await to_the_end(opened.close())
                     except (RetriableError, DependencyError, OSError) as err:
-                        if isinstance(err, UntoldError) and not patient:
+                        if isinstance(err, UntoldError) and not patient and self._epoch == epoch:
                             raise
                         if place in self._waiting:
                             self._source.pause(place)  # Faust takes in all it was assigned
@@ -310,17 +310,20 @@ class Assignment:
             self._crash(error)
 
     async def _again(self, place: Place, dropping: asyncio.Task[None]) -> None:
+        epoch = self._epoch
         self._source.pause(place)
         await asyncio.shield(dropping)
-        await self._later(place)
+        await self._later(place, epoch)
 
-    async def _later(self, place: Place) -> None:
+    async def _later(self, place: Place, epoch: int) -> None:
         """Take over while others are counted already."""
-        await self._take_over(place)
+        await self._take_over(place, epoch)
         self._waiting.pop(place, None)
         if place in self._owned:
             await self._source.seek(place, self._owned[place].partition.next_offset)
-            self._source.resume(place)
+            owned = self._owned.get(place)
+            if owned is not None and not owned.followers.full:
+                self._source.resume(place)
 
     async def _after_fence(self, place: Place) -> None:
         """Wait for the rebalance that explains it; `revoke` cancels this. None comes: we must not go on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -171,7 +171,7 @@ class CountsFollower:
             while (chunk := await self._hop.call(partial(next, cells, None))) is not None:
                 await self._put_chunk(chunk)
             for certificates in scan.certificates:
-                await self._hop.call(partial(self._sink.put_certificates, certificates.rows, certificates.next_offset))
+                await self._put(partial(self._sink.put_certificates, certificates.rows, certificates.next_offset))
             await self._show(self._standing(scan.progress))
             done = True
         finally:
@@ -184,17 +184,20 @@ class CountsFollower:
         await self._put_cells(chunk.rows, chunk.next_offset)
 
     async def _put_cells(self, rows: list[Row], next_offset: int) -> None:
+        await self._put(partial(self._sink.put_cells, rows, next_offset))
+        self._listener.put(len(rows))
+
+    async def _put(self, put: Callable[[], None]) -> None:
         """A few failures on the way don't start a long pass over."""
         backoff_s = FIRST_BACKOFF_S
         for attempt in range(1, PUT_ATTEMPTS + 1):
             try:
-                await self._hop.call(partial(self._sink.put_cells, rows, next_offset))
-                break
+                return await self._hop.call(put)
             except SinkUnavailableError as err:
-                if attempt == PUT_ATTEMPTS:
+                if attempt == PUT_ATTEMPTS or self._hop.stop.is_set():
                     raise
                 backoff_s = await self._hop.back_off(err, backoff_s)
-        self._listener.put(len(rows))
+        return None
 
     async def _put_waiting(self) -> None:
         """What was collected, at the version of the newest checkpoint: cells, certificates, frontier."""
@@ -208,7 +211,7 @@ class CountsFollower:
             for rows in _chunks(cells.items()):
                 await self._put_cells(rows, at.next_offset)
             for rows in _chunks(certificates.items()):
-                await self._hop.call(partial(self._sink.put_certificates, rows, at.next_offset))
+                await self._put(partial(self._sink.put_certificates, rows, at.next_offset))
             await self._show(at)
         except BaseException:
             if not self._behind:  # again with the next pass; what came meanwhile is newer
@@ -222,8 +225,7 @@ class CountsFollower:
 
     async def _show(self, at: Standing) -> None:
         """Everything up to here is put: say so, there and in our progress."""
-        put = partial(self._sink.put_frontier, at.next_offset, at.stream_time, at.archive_next_offset)
-        await self._hop.call(put)
+        await self._put(partial(self._sink.put_frontier, at.next_offset, at.stream_time, at.archive_next_offset))
         self._shown = at
         self._followed.reached(at.next_offset)
 
@@ -265,7 +267,7 @@ class CountsFollower:
                     await asyncio.wait([self._task])
                 if self._claimed and not self._behind:
                     await self._put_waiting()
-        except (TimeoutError, SinkUnavailableError) as err:
+        except (TimeoutError, SinkUnavailableError, StoppedError) as err:
             log.info("counts not put at the end; the next owner goes on", follower=self.name, reason=repr(err))
         finally:
             self.abort()

@@ -31,9 +31,9 @@ class FollowSettings:
 class Putters:
     """The threads that put counts, of a whole process: few, and a table that hangs leaves some to the others."""
 
-    def __init__(self, threads: int = 4, per_table: int = 2) -> None:
+    def __init__(self, threads: int = 4, tables: int = 1) -> None:
         self.executor = ThreadPoolExecutor(threads, thread_name_prefix="counts")
-        self._per_table = per_table
+        self._per_table = threads if tables <= 1 else max(1, threads // 2)
         self._turns: dict[str, asyncio.Semaphore] = {}
 
     def turns(self, table: str) -> asyncio.Semaphore:
@@ -55,7 +55,7 @@ class Followers:
         listener: Listener,
     ) -> None:
         self._partition = partition
-        gate = _Gate(partition, source)
+        gate = self._gate = _Gate(partition, source)
         self._logs = {
             role: LogFollower(
                 f"{role.value} {partition.name}",
@@ -80,6 +80,11 @@ class Followers:
             )
             for table, sink in counts.items()
         }
+
+    @property
+    def full(self) -> bool:
+        """Whether a log holds the intake up."""
+        return bool(self._gate.full)
 
     def start(self, ended: Ended) -> None:
         tasks = [one.start() for one in self._logs.values()] + [one.start() for one in self._counts.values()]
@@ -127,14 +132,14 @@ class _Gate:
     def __init__(self, partition: Partition, source: Source) -> None:
         self._place = Place(partition.topic.name, partition.partition)
         self._source = source
-        self._full: set[Role] = set()
+        self.full: set[Role] = set()
 
     def report(self, role: Role, *, full: bool) -> None:
-        before = bool(self._full)
-        (self._full.add if full else self._full.discard)(role)
-        if self._full and not before:
+        before = bool(self.full)
+        (self.full.add if full else self.full.discard)(role)
+        if self.full and not before:
             self._source.pause(self._place)
-        elif before and not self._full:
+        elif before and not self.full:
             self._source.resume(self._place)
 
 

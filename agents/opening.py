@@ -38,6 +38,7 @@ log = structlog.get_logger(__name__)
 
 TELL_ROWS = 500_000
 ASKING_THREADS = 4
+ASK_S = 5.0  # for all partitions at once: Faust starts none before each was taken over or waits
 Result = TypeVar("Result")
 
 
@@ -73,7 +74,7 @@ class Sinks:
 class UntoldError(RetriableError):
     """Whether state is new or lost can't be told while HBase is away. The log begins at `begin`."""
 
-    def __init__(self, place: Place, begin: int, cause: SinkUnavailableError) -> None:
+    def __init__(self, place: Place, begin: int, cause: str) -> None:
         super().__init__(f"it has no state yet, and HBase can't be asked if it had any: {cause}")
         self.place = place
         self.begin = begin
@@ -217,9 +218,12 @@ class Opening:
             if spec.topic == place.topic and self._sinks.hbase is not None:
                 sink = self._sinks.hbase.counts(spec.name, place.partition)
                 try:
-                    known = await asyncio.get_running_loop().run_in_executor(self._asking, _known_to, sink)
+                    async with asyncio.timeout(ASK_S):
+                        known = await asyncio.get_running_loop().run_in_executor(self._asking, _known_to, sink)
                 except SinkUnavailableError as err:
-                    raise UntoldError(place, bounds.begin, err) from err
+                    raise UntoldError(place, bounds.begin, str(err)) from err
+                except TimeoutError as err:
+                    raise UntoldError(place, bounds.begin, f"no answer within {ASK_S:g} s") from err
                 if known:
                     raise RefusedError(
                         f"state of {place} is lost",
@@ -283,7 +287,7 @@ class Opening:
         if furthest > bounds.end:
             raise _recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
         if bounds.begin > partition.next_offset:
-            raise gap(str(place), partition.next_offset, bounds.begin, _who_lacks(partition, bounds.begin))
+            raise gap(str(place), partition.next_offset, bounds.begin, _who_lacks(partition))
         witnesses = [t.committed.witness for t in partition.tables if t.committed.witness is not None]
         if not witnesses:
             return
@@ -340,11 +344,12 @@ def _skip(tables: list[TableFold], logs: list[Followed], cut: Cut) -> None:
             log_follower.reached(cut.next)
 
 
-def _who_lacks(partition: Partition, begin: int) -> str:
-    """In a past participle, what had not been done with the records below `begin`."""
-    if any(table.standing.next_offset < begin for table in partition.tables):
+def _who_lacks(partition: Partition) -> str:
+    """In a past participle, what had not been done with the first of the records that are gone."""
+    least = partition.next_offset
+    if any(table.standing.next_offset == least for table in partition.tables):
         return "counted"
-    lacking = {role for role, one in partition.logs.items() if one.next_offset < begin}
+    lacking = {role for role, one in partition.logs.items() if one.next_offset == least}
     return "archived" if Role.ARCHIVE in lacking else "put into HBase as records"
 
 

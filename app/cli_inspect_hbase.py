@@ -51,9 +51,7 @@ def ask_hbase(config_file: Path, question: Question) -> Json:
         raise ConfigError("sinks.hbase", "missing", 'add [sinks.hbase] with thrift = ["HOST:PORT"]')
     pool = Pool(*section.thrift)
     try:
-        if question.table is None:
-            return _overview(config, pool)
-        return _table(config, pool, question, question.table)
+        return _first_answer(config, pool, question)
     except SinkUnavailableError as err:
         raise DependencyError(err.sink, err.reason, "start it, or correct sinks.hbase.thrift") from err
     except RequestError as err:
@@ -63,6 +61,20 @@ def ask_hbase(config_file: Path, question: Question) -> Json:
         raise ConfigError(f"HBase table {err.table}", "doesn't exist", fix) from err
     finally:
         pool.close()
+
+
+def _first_answer(config: Config, pool: Pool, question: Question) -> Json:
+    """Of the first server that gives one."""
+    assert config.sinks.hbase is not None
+    for left in range(len(config.sinks.hbase.thrift) - 1, -1, -1):
+        try:
+            if question.table is None:
+                return _overview(config, pool)
+            return _table(config, pool, question, question.table)
+        except SinkUnavailableError:
+            if not left:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _overview(config: Config, pool: Pool) -> Json:

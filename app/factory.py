@@ -86,7 +86,6 @@ async def build_worker(
         crash,
     )
     view = WorkerView(assignment, source.end_offset)
-    thrift = () if config.sinks.hbase is None else config.sinks.hbase.thrift
     reporting.show_in(view)
     membership = FaustMembership(counts)
     web_app = build_app(
@@ -98,15 +97,14 @@ async def build_worker(
         lambda: _unready(membership, view),
         web_token(config),
         idle=reporting.idle,
-        history=HBaseHistory(thrift, claimants(config)) if thrift else None,
+        history=None if hbase is None else _history(config),
     )
     host, port = config.web.address
     web = WebServer(web_app, host, port, tls_cert=config.web.tls_cert, tls_key=config.web.tls_key)
     await web.start()  # its port is part of the URL that the app advertises
     membership.self_url = config.web.advertise or web.url
-    service = ServiceSettings(
-        config.app.id, bootstrap, _data_dir(config), membership.self_url, config.kafka.session_timeout.ms / 1000
-    )
+    session_s = config.kafka.session_timeout.ms / 1000
+    service = ServiceSettings(config.app.id, bootstrap, _data_dir(config), membership.self_url, session_s)
     app = RecountApp(service, names, assignment.positions, assignment.assign, assignment.revoke)
     membership.app = app
     app.count_with(count_agent(assignment, crash))
@@ -161,6 +159,12 @@ def _hbase(config: Config) -> HBaseSinks | None:
     if section is None:
         return None
     return HBaseSinks(Pool(*section.thrift), claimants(config), section.events)
+
+
+def _history(config: Config) -> HBaseHistory:
+    """Reads with connections of its own: a question from the web waits for no put."""
+    assert config.sinks.hbase is not None
+    return HBaseHistory(config.sinks.hbase.thrift, claimants(config))
 
 
 async def _open_archive(config: Config) -> Archive | None:

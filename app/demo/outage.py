@@ -120,7 +120,7 @@ class Outage:
         return reached
 
     async def _gone_on(self, before: Reached, wanted: int) -> Reached:
-        """When that much more is counted, and what needs the server has fallen behind by most of it."""
+        """When that much more is counted, and one of those that need the server has fallen behind by most of it."""
         reached = before
 
         async def gone_on() -> bool:

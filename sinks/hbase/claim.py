@@ -143,4 +143,4 @@ def _speaks_of_counts(value: bytes) -> bool:
         certificate = unpack_certificate(value)
     except CorruptRowError:
         return True  # of something it did
-    return bool(certificate.on_time.count or certificate.late.count)
+    return not certificate.dropped and bool(certificate.on_time.count or certificate.late.count)

@@ -112,8 +112,7 @@ class Pool:
         except AlreadyExists:
             raise
         except FAILURES as err:
-            if not isinstance(err, (HBaseIOError, IllegalArgument)):  # else it answered
-                self._leave(address)
+            self._leave(address)  # also if it answered with an error: it may be cut off from HBase
             raise SinkUnavailableError(f"HBase at {address}", reason_of(err)) from err
 
     def close(self) -> None:

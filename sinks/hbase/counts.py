@@ -40,7 +40,7 @@ class HBaseTable:
         self.claimant = claimant
         self._lock = threading.Lock()
         self._claimed = False
-        self._failed: tuple[float, SinkUnavailableError] | None = None
+        self._failed: tuple[float, tuple[str, str]] | None = None  # when, and why
 
     def claim(self) -> str:
         """The tables' id, looked up at each call.
@@ -67,11 +67,11 @@ class HBaseTable:
         asked = time.monotonic()
         with self._lock:
             if self._failed is not None and self._failed[0] > asked:
-                raise self._failed[1]
+                raise SinkUnavailableError(*self._failed[1])
             try:
                 owner = claim(self.pool, self.claimant)
             except SinkUnavailableError as err:
-                self._failed = (time.monotonic(), err)
+                self._failed = (time.monotonic(), (err.sink, err.reason))
                 raise
             self._claimed = True
             return owner

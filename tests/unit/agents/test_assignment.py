@@ -121,7 +121,7 @@ async def given_up(scene: Scene) -> None:
 
 async def test_a_partition_that_may_be_lost_waits_and_the_others_are_counted(make_scene: MakeScene) -> None:
     scene = make_scene()
-    untold = UntoldError(P1, 7, SinkUnavailableError("HBase", "down"))
+    untold = UntoldError(P1, 7, "HBase: down")
     scene.opening.errors[P1] = [untold] * 4
     await scene.assignment.assign([P0, P1])
     assert scene.assignment.positions() == {P0: 0, P1: 7}, "a position its log has, until it is known"
@@ -136,9 +136,24 @@ async def test_a_partition_that_may_be_lost_waits_and_the_others_are_counted(mak
     await given_up(scene)
 
 
+async def test_a_partition_revoked_while_it_was_asked_about_is_not_waited_for(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.gates[P1] = asyncio.Event()
+    scene.opening.errors[P1] = [UntoldError(P1, 7, "HBase: down")]
+    assigning = asyncio.create_task(scene.assignment.assign([P1]))
+    await until("it to be asked about", lambda: P1 in scene.opening.waiting)
+    await scene.assignment.revoke(5.0)
+    scene.opening.gates.pop(P1).set()
+    await scene.assignment.assign([P0])
+    await assigning
+    await pass_time(10 * RETRY_S)
+    assert set(scene.assignment.partitions()) == set(scene.assignment.positions()) == {P0}
+    assert scene.opening.asked.count(P1) == 1, "another worker counts it now"
+
+
 async def test_a_partition_that_waits_is_given_up_as_well(make_scene: MakeScene) -> None:
     scene = make_scene()
-    scene.opening.errors[P1] = [UntoldError(P1, 7, SinkUnavailableError("HBase", "down"))] * 1000
+    scene.opening.errors[P1] = [UntoldError(P1, 7, "HBase: down")] * 1000
     await scene.assignment.assign([P0, P1])
     await pass_time(10 * RETRY_S)
     await given_up(scene)

@@ -492,6 +492,17 @@ async def test_a_close_puts_what_is_left(make_scene: MakeScene) -> None:
     assert scene.room.shown().cells == scene.cells()
 
 
+async def test_a_close_while_the_sink_refuses_raises_nothing(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.start()
+    await scene.caught_up()
+    scene.count("ab")
+    scene.sink.down = True
+    await scene.follower.close(3.0)
+    assert scene.next_offset == 0
+    assert scene.sink.calls.count("cells") == 1, "nothing is tried again"
+
+
 async def test_a_close_ends_at_its_deadline_and_claims_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.start()

@@ -137,7 +137,7 @@ async def test_a_follower_that_ends_is_told(scene: Scene) -> None:
 
 
 async def test_a_table_that_hangs_leaves_threads_to_the_others() -> None:
-    putters = Putters(threads=3, per_table=2)
+    putters = Putters(threads=4, tables=2)
     go_on = threading.Event()
 
     def hop(table: str) -> Hop:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 
 from agents.assignment import AssignmentSettings
-from agents.opening import Opening, Sinks, UntoldError
+from agents.opening import ASK_S, Opening, Sinks, UntoldError
+from agents.source import Place
 from domain.errors import RefusedError
 from sinks.base import CellSink, LogSink
 from tables.changelog import Bounds, ChangelogSettings
@@ -23,12 +26,18 @@ class FakeHBase:
     def __init__(self, room: FakeRoom) -> None:
         self.room = room
         self.down = False
+        self.hangs = threading.Event()
+        self.hangs.set()
 
     def counts(self, table: str, partition: int) -> CellSink:
         assert table == "views"
         sink = self.room.sink(partition)
         sink.down = self.down
+        sink.before = self._hang
         return sink
+
+    def _hang(self, _: int) -> None:
+        assert self.hangs.wait(30), "the test lets go"
 
     def events(self, topic: str, partition: int, start: int) -> LogSink | None:
         return None
@@ -84,3 +93,14 @@ async def test_whether_state_is_lost_can_not_be_told_while_hbase_is_away(scene: 
     with pytest.raises(UntoldError, match="HBase can't be asked") as raised:
         await scene.opening._refuse_lost_state(P0, LOG)
     assert raised.value.begin == LOG.begin
+
+
+async def test_a_hanging_hbase_is_not_waited_for(scene: Scene) -> None:
+    asked = [asyncio.create_task(scene.opening._refuse_lost_state(Place("clicks", p), LOG)) for p in range(20)]
+    scene.hbase.hangs.clear()
+    began = asyncio.get_running_loop().time()
+    results = await asyncio.gather(*asked, return_exceptions=True)
+    took_s = asyncio.get_running_loop().time() - began
+    scene.hbase.hangs.set()
+    assert all(isinstance(one, UntoldError) for one in results)
+    assert took_s < 3 * ASK_S, "all at once, not one after the other"
