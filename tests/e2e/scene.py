@@ -125,6 +125,13 @@ def set_up(bootstrap: str, topic: str, partitions: int, folder: Path, archive: s
     return Scene(app, topic, partitions, bootstrap, config, folder)
 
 
+def without_tables(scene: Scene) -> None:
+    """The topic is only archived."""
+    before, _, after = scene.config.read_text().partition("[[tables]]")
+    scene.config.write_text(before + after[after.index("[checkpoint]") :])
+    scene.tables = ()
+
+
 def add_hbase(scene: Scene, thrift: str, backlog: int = 1_000_000) -> None:
     """Counts and records go to HBase too, to tables that only this scene has."""
     text = scene.config.read_text()

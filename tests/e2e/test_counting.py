@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.e2e.conftest import MakeScene
-from tests.e2e.scene import TABLES
+from tests.e2e.scene import TABLES, without_tables
 
 pytestmark = pytest.mark.e2e
 
@@ -59,3 +59,18 @@ def test_fetches_thrown_away_are_read_again_also_the_last_one(make_scene: MakeSc
     assert worker.metric("recount_holes_total") > 10, "too few fetches were lost to prove anything"
     scene.stop()
     scene.verifier.check_stopped(expected, repeats=False)
+
+
+def test_a_topic_that_no_table_counts_is_archived_all_the_same(make_scene: MakeScene) -> None:
+    scene = make_scene(partitions=2)
+    without_tables(scene)
+    (worker,) = scene.start("w1")
+    with scene.load(seed=7, rate=1000) as driver:
+        driver.wait_sent(3_000)
+        worker.kill()
+        worker.start()
+        worker.wait_ready()
+        driver.wait_sent(driver.total + 2_000)
+    expected = scene.verifier.check_live(worker)
+    scene.stop()
+    scene.verifier.check_stopped(expected)

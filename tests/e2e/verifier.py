@@ -68,7 +68,7 @@ class Verifier:
         """Read the topic and recount it."""
         log = run_apart(kafka.read_topic(self._bootstrap, self._topic, max_partition_fetch_bytes=8 << 20))
         tables = {}
-        for table in self._config["tables"]:
+        for table in self._config.get("tables", ()):
             tables[table["name"]] = {
                 partition: oracle.fold_partition(
                     [
