@@ -11,6 +11,11 @@ from sinks.base import LogSink
 log = structlog.get_logger(__name__)
 
 
+def tell_failure(path: str, error: Exception) -> None:
+    """Of a file given up, or not finished yet; nothing is lost with it. Called from any thread."""
+    log.warning("archive file given up or not finished yet", path=path, reason=str(error) or repr(error))
+
+
 class ProcessArchives:
     """`agents.opening.Archives` on one process's archive."""
 

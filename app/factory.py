@@ -16,7 +16,7 @@ from agents.following import FollowSettings
 from agents.opening import Sinks
 from agents.source import Place
 from agents.view import WorkerView
-from app.archives import ProcessArchives
+from app.archives import ProcessArchives, tell_failure
 from app.claimants import claimants
 from app.config import Config, to_specs, web_token
 from app.history import HBaseHistory
@@ -182,7 +182,7 @@ async def _open_archive(config: Config) -> Archive | None:
     fix = "start it, or correct sinks.archive.url"
     try:
         async with asyncio.timeout(ARCHIVE_DEADLINE_S):
-            archive = await asyncio.to_thread(Archive, settings, lambda: int(time.time() * 1000))
+            archive = await asyncio.to_thread(Archive, settings, lambda: int(time.time() * 1000), tell_failure)
             await asyncio.to_thread(archive.fs.mkdirs, archive.root)
     except TimeoutError as err:
         raise DependencyError(f"archive {section.url}", f"no answer within {ARCHIVE_DEADLINE_S:g} s", fix) from err
