@@ -18,7 +18,7 @@ from app.web.reply import key_text
 from domain.certificate import Certificate
 from domain.errors import ConfigError, DependencyError, SinkUnavailableError
 from domain.spec import TableSpec
-from sinks.hbase.claim import Claimant, Owner
+from sinks.hbase.claim import Claimant
 from sinks.hbase.connection import Pool
 from sinks.hbase.format import Frontier
 from sinks.hbase.reader import HBaseReader, NoSuchTableError
@@ -92,7 +92,7 @@ def _stored(ours: Claimant, reader: HBaseReader) -> Json:
     return {
         "name": ours.table,
         "owner": None if owner is None else msgspec.to_builtins(owner),
-        "ours": owner is not None and _is_ours(ours, owner),
+        "ours": owner is not None and ours.owns(owner),
         "partitions": [
             {**_at(partition, frontier.get(partition)), "archive_next_offset": archive.get(partition)}
             for partition in sorted({*frontier, *archive})
@@ -186,7 +186,3 @@ def _span(table: TableSpec, start_ms: int) -> Json:
 
 def _counts(cell: CellTotal) -> Json:
     return {"count": cell.count, "on_time": cell.on_time, "late": cell.late, "expired": cell.expired}
-
-
-def _is_ours(ours: Claimant, owner: Owner) -> bool:
-    return (owner.app, owner.topic, owner.fingerprint) == (ours.app, ours.topic, ours.fingerprint)

@@ -17,11 +17,11 @@ from sinks.hbase.format import (
     FAMILY,
     FRONTIER_ROW,
     OWNER_ROW,
-    START_DIGITS,
     Frontier,
     next_offset_of,
     parse_cell_row,
     parse_column,
+    parse_window_row,
     unpack_count,
     unpack_frontier,
     unpack_offset,
@@ -79,7 +79,7 @@ def hbase_findings(wanted: Wanted, tables: Tables, progress: Mapping[int, Counts
     found = _Groups("HBase")
     _counts(wanted, tables.counts, found)
     for row, columns in tables.windows.items():
-        if row not in (FRONTIER_ROW, OWNER_ROW) and not _is_window(row):
+        if row not in (FRONTIER_ROW, OWNER_ROW) and parse_window_row(row) is None:
             found.add(f"rows of windows {NOT_OURS}", repr((row, sorted(columns))))
     _certificates(wanted, tables.windows, found)
     _frontier(wanted, tables.windows.get(FRONTIER_ROW, {}), found)
@@ -132,16 +132,12 @@ def _count(
         found.add("counts of a wrong version", f"{text} {stale}", at[0])
 
 
-def _is_window(row: bytes) -> bool:
-    return len(row) == START_DIGITS and row.isdigit()
-
-
 def _certificates(wanted: Wanted, rows: Rows, found: _Groups) -> None:
     left = {(start, partition) for partition, truth in wanted.truths.items() for start in truth.certificates}
     for row, columns in rows.items():
-        if not _is_window(row):
+        start = parse_window_row(row)
+        if start is None:
             continue
-        start = int(row)
         for name, (value, timestamp) in columns.items():
             parsed = parse_column(name)
             if parsed is None or parsed[0] != "w" or parsed[1] not in wanted.truths:

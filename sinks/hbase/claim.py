@@ -42,9 +42,12 @@ class Claimant:
         """With a new id."""
         return Owner(app=self.app, topic=self.topic, fingerprint=self.fingerprint, table_id=secrets.token_hex(8))
 
+    def owns(self, owner: Owner) -> bool:
+        return (owner.app, owner.topic, owner.fingerprint) == (self.app, self.topic, self.fingerprint)
+
     def check(self, owner: Owner) -> None:
         """Raises `RefusedError` if the tables hold something else's counts."""
-        if (owner.app, owner.topic, owner.fingerprint) == (self.app, self.topic, self.fingerprint):
+        if self.owns(owner):
             return
         counts, windows = counts_table(self.table), windows_table(self.table)
         theirs = f"app {owner.app}, topic {owner.topic}, fingerprint {owner.fingerprint}"

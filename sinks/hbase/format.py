@@ -76,6 +76,11 @@ def window_row(start_ms: int) -> bytes:
     return b"%015d" % start_ms
 
 
+def parse_window_row(row: bytes) -> int | None:
+    """The window's start; None for another row."""
+    return int(row) if len(row) == START_DIGITS and row.isdigit() else None
+
+
 def column(letter: str, partition: int) -> bytes:
     """Such as `c:n3`: on-time counts of partition 3."""
     return f"{FAMILY}:{letter}{partition}".encode()

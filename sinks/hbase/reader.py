@@ -23,6 +23,7 @@ from sinks.hbase.format import (
     Frontier,
     cell_row,
     counts_table,
+    parse_window_row,
     unpack_frontier,
     unpack_offset,
     window_row,
@@ -96,11 +97,12 @@ class HBaseReader:
         found = []
         with self._connection(self._windows) as connection:
             for row, columns in _scan(connection, self._windows, window_row(from_ms), window_row(to_ms)):
-                if len(row) != START_DIGITS or not row.isdigit():
+                start = parse_window_row(row)
+                if start is None:
                     continue
                 certificates = by_partition(self._windows, row, columns, "w", unpack_certificate)
                 if certificates:
-                    found.append(WindowCertificates(int(row), certificates))
+                    found.append(WindowCertificates(start, certificates))
         return found
 
     def top(self, start_ms: int, count: int, stop: threading.Event | None = None) -> WindowTop:

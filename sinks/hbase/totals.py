@@ -8,10 +8,9 @@ from functools import lru_cache
 from typing import TypeVar
 
 from domain.errors import CorruptRowError
-from sinks.hbase.format import FAMILY, column, parse_cell_row, parse_column, unpack_count
+from sinks.hbase.format import parse_cell_row, parse_column, unpack_count
 
 COUNT_MAX = 1 << 53  # more than any log holds, and JSON's last whole number
-NAME_BYTES_MAX = len(FAMILY) + 12
 
 T = TypeVar("T")
 
@@ -60,10 +59,7 @@ def by_partition(
 @lru_cache(maxsize=4096)
 def _named(name: bytes) -> tuple[str, int]:
     """(letter, partition) of a column that is spelled as ours are; ("", -1) for any other."""
-    if len(name) > NAME_BYTES_MAX:
-        return "", -1
-    letter, partition = parse_column(name) or ("", -1)
-    return (letter, partition) if column(letter, partition) == name else ("", -1)
+    return parse_column(name) or ("", -1)
 
 
 def _unpacked(table: str, row: bytes, name: bytes, value: bytes, unpack: Callable[[bytes], T]) -> T:
