@@ -6,6 +6,7 @@ import structlog
 
 from domain.spec import TopicSpec
 from sinks.archive.archive import Archive
+from sinks.archive.recovery import CONFLICT
 from sinks.base import LogSink
 
 log = structlog.get_logger(__name__)
@@ -28,5 +29,5 @@ class ProcessArchives:
     def recover(self, topic: str, partition: int) -> bool:
         done = self._archive.recover(topic, partition)
         for path in done.conflicts:
-            log.error("archive file left as it is: damaged, or its final name holds other content", path=path)
+            log.error("archive file not recovered", path=path, reason=CONFLICT)
         return not (done.waiting or done.taken)

@@ -112,13 +112,15 @@ class Fleet:
     async def until_shared(self, deadline_s: float = START_S) -> None:
         await self.until(self.shared, "the workers to share the partitions", deadline_s)
 
-    async def until(self, condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float) -> None:
-        """Wait for a condition. Raises `DemoError` at the deadline, or when a worker dies."""
+    async def until(
+        self, condition: Callable[[], Awaitable[bool]], what: str, deadline_s: float, left: Callable[[], str] = str
+    ) -> None:
+        """Wait for a condition. Raises `DemoError` at the deadline, with what is left, or when a worker dies."""
         end = time.monotonic() + deadline_s
         while not await condition():
             self.check()
             if time.monotonic() > end:
-                raise DemoError(f"waited {deadline_s:.0f} s for {what}", await self._last_words())
+                raise DemoError(f"waited {deadline_s:.0f} s for {what}{left()}", await self._last_words())
             await asyncio.sleep(POLL_S)
 
     async def kill_one(self, sent: Sent, say: Callable[[str], None]) -> DeadWorker:

@@ -130,7 +130,7 @@ class Play:
         where = "archived" if self._setting.thrift is None else "archived and in HBase"
         until = self.fleet.until
         await until(self._is_counted, f"everything to be counted, {where}", DONE_S)
-        await until(self._stores.is_closed, "the archive's files to be committed", DONE_S)
+        await until(self._stores.is_closed, "the archive's files to be committed", DONE_S, self._stores.still_open)
         await until(lambda: self._stores.is_told(self.sent.ends), "HBase's frontier to say it of the archive", TOLD_S)
         self._screen.step(f"everything is counted, {where}; reading all of it as a stranger does")
         found = await self._stores.read(next(iter(self.fleet.urls().values())), stream)

@@ -80,9 +80,9 @@ def _take_progress(state: State, key: RowKey, value: bytes) -> None:
         state.counts = decode_counts(value)
 
 
-def count_open(fs: FileSystem, root: str) -> int:
+def open_paths(fs: FileSystem, root: str) -> list[str]:
     """Files of the archive that aren't committed yet."""
-    return sum(1 for _ in list_open(fs, root, TOPIC))
+    return [status.path for _, status in list_open(fs, root, TOPIC)]
 
 
 def read_archive(fs: FileSystem, root: str, partitions: int) -> dict[int, Archived]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from app.demo.events import MAX_PAST_MS, Stream
 from app.demo.hbase import Tables, read_archive_frontier, read_hbase
-from app.demo.reading import count_open, read_archive, read_live, read_state
+from app.demo.reading import open_paths, read_archive, read_live, read_state
 from app.demo.settings import PARTITIONS, TABLE, Setting
 from app.demo.together import together
 from app.demo.verdict import Archived, Live, State
@@ -31,13 +31,19 @@ class Stores:
         self._bootstrap_servers = setting.bootstrap_servers
         self._thrift = setting.thrift
         self._fs, self._root = open_file_system(setting.archive_url, setting.archive_options)
+        self._open: list[str] = []
 
     async def is_closed(self) -> bool:
         """Whether the archive's files are committed."""
         try:
-            return await asyncio.to_thread(count_open, self._fs, self._root) == 0
-        except SinkUnavailableError:
-            return False
+            self._open = await asyncio.to_thread(open_paths, self._fs, self._root)
+        except SinkUnavailableError as err:
+            self._open = [str(err)]
+        return not self._open
+
+    def still_open(self) -> str:
+        """What `is_closed` last saw."""
+        return f"; {len(self._open)} left, such as {self._open[0]}" if self._open else ""
 
     async def is_told(self, ends: Mapping[int, int]) -> bool:
         """Whether HBase knows that the archive has all of it: a checkpoint and a put after the archive itself."""

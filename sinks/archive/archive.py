@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
@@ -16,12 +17,13 @@ from sinks.archive.ledger import FORMAT, LedgerLine, LedgerWriter
 from sinks.archive.multiwriter import Limits, MultiWriter, OnFailure
 from sinks.archive.part import RecordWriter
 from sinks.archive.path import PartName, Slot, ledger_path, random_token
-from sinks.archive.recovery import DEADLINE_S, Recovered, Recovery
+from sinks.archive.recovery import CONFLICT, DEADLINE_S, Recovered, Recovery
 from sinks.archive.split import Run, after, runs
 
 DIGEST_MASK = (1 << 64) - 1
 CLOSE_DEADLINE_S = 2.0
 ORPHAN_DEADLINE_S = 30.0
+RECOVERERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,8 @@ class Archive:
         self.now_ms = now_ms
         self.on_failure = on_failure
         self.background = Background()
+        # Apart: closes that hang with a DataNode must not keep the files from those who mend that.
+        self.recoverers = Background(RECOVERERS)
         self._stop = threading.Event()
         self.recovery = Recovery(self.fs, self.root, self._stop)
         self._live: set[str] = set()
@@ -82,7 +86,9 @@ class Archive:
     def close(self, deadline_s: float) -> bool:
         """Finish the commits under way; False if some weren't done in time (recovery does them)."""
         self._stop.set()
-        return self.background.close(deadline_s)
+        end = time.monotonic() + deadline_s
+        closed = self.background.close(deadline_s)
+        return self.recoverers.close(max(0.0, end - time.monotonic())) and closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,12 +217,14 @@ class PartitionArchive:
             self._recovering = None
         if self._files.orphans:
             orphans = list(self._files.orphans)
-            self._recovering = self._archive.background.try_submit(lambda: self._recover(orphans))
+            self._recovering = self._archive.recoverers.try_submit(lambda: self._recover(orphans))
 
     def _recover(self, orphans: list[RecordWriter]) -> None:
         keys = {writer.name.ledger_key for writer in orphans}
         done = self._archive.recovery.run_files(self._of.topic, self._of.partition, keys, ORPHAN_DEADLINE_S)
-        if not done.waiting:
+        for path in done.conflicts:
+            self._archive.on_failure(path, ValueError(CONFLICT))
+        if not (done.waiting or done.taken):
             for writer in orphans:
                 self._files.orphans.remove(writer)
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 
-WORKERS = 8  # they wait for servers, they don't compute
+WORKERS = 32  # they wait for servers, they don't compute
 PENDING_MAX = 64
 
 

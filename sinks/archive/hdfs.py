@@ -90,7 +90,10 @@ class HdfsFileSystem:
         return HdfsHandle(path, writer, self._deadline_s)
 
     def recover_lease(self, path: str) -> bool:
-        return self._call(path, lambda: self._client.recover_lease(path))
+        try:
+            return self._call(path, lambda: self._client.recover_lease(path))
+        except FileExistsError:  # the NameNode waits for a DataNode to report the file's last block
+            return False
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
         def read() -> bytes:

@@ -35,6 +35,7 @@ POLL_S = 0.2
 DEADLINE_S = 60.0
 TAIL_BYTES = 1 << 16
 COPY_BYTES = 1 << 22
+CONFLICT = "left as it is: damaged, or its final name holds other content"
 
 
 @dataclass(slots=True)
@@ -45,8 +46,9 @@ class Recovered:
     torn: list[str] = field(default_factory=list)  # originals, now in `_torn`; their whole lines are in `committed`
     deleted: list[str] = field(default_factory=list)  # empty ones
     taken: list[str] = field(default_factory=list)  # by another recoverer meanwhile
-    waiting: list[str] = field(default_factory=list)  # lease not free yet: run again
+    waiting: list[str] = field(default_factory=list)  # lease not free yet, or no answer: run again
     conflicts: list[str] = field(default_factory=list)  # last line damaged, or final name taken by another content
+    error: SinkUnavailableError | None = None  # the first of those that wait for an answer
 
     @property
     def complete(self) -> bool:
@@ -68,11 +70,11 @@ class Recovery:
         """Recover everything of a partition but what belongs to the live attempts. Safe to repeat, and to race."""
         done = self._run_parts(topic, partition, lambda part: attempt_of(part.attempt) not in live_attempts, deadline_s)
         self._close_ledgers(topic, partition, live_attempts, done, deadline_s)
-        return done
+        return _or_raise(done)
 
     def run_files(self, topic: str, partition: int, ledger_keys: Collection[str], deadline_s: float) -> Recovered:
         """Recover files by name: those an owner itself gave up. Safe to repeat."""
-        return self._run_parts(topic, partition, lambda part: part.ledger_key in ledger_keys, deadline_s)
+        return _or_raise(self._run_parts(topic, partition, lambda part: part.ledger_key in ledger_keys, deadline_s))
 
     def _run_parts(
         self, topic: str, partition: int, is_dead: Callable[[PartName], bool], deadline_s: float
@@ -86,17 +88,26 @@ class Recovery:
         claimed = [claim for part in dead if (claim := self._claim(part, done)) is not None]
         # All leases at once: HDFS takes a second or two for each.
         free = self._free([part.open_path(self._root) for part in claimed], done, deadline_s)
+        end = time.monotonic() + deadline_s
         for part in claimed:
-            path = part.open_path(self._root)
-            if path not in free:
-                continue
-            try:
-                self._finish(part, done)
-            except (FileNotFoundError, FencedError):
-                done.taken.append(path)
-            except CorruptLineError:
-                done.conflicts.append(path)
+            if (path := part.open_path(self._root)) in free:
+                self._try_to_finish(part, path, done, end)
         return done
+
+    def _try_to_finish(self, part: PartName, path: str, done: Recovered, end: float) -> None:
+        """One file that can't be read or renamed now doesn't keep the others waiting."""
+        if done.error is not None and time.monotonic() > end:  # each may take long to fail
+            done.waiting.append(path)
+            return
+        try:
+            self._finish(part, done)
+        except (FileNotFoundError, FencedError):
+            done.taken.append(path)
+        except CorruptLineError:
+            done.conflicts.append(path)
+        except SinkUnavailableError as error:
+            done.waiting.append(path)
+            done.error = done.error or error
 
     def _claim(self, part: PartName, done: Recovered) -> PartName | None:
         claim = part.claimed(random_token())
@@ -110,22 +121,33 @@ class Recovery:
     def _free(self, paths: list[str], done: Recovered, deadline_s: float) -> set[str]:
         """Recover leases until the deadline; returns the paths that are closed now."""
         end = time.monotonic() + deadline_s
-        waiting, free = list(paths), set()
+        free: set[str] = set()
+        waiting = list(paths)
         while waiting:
-            still = []
-            for path in waiting:
-                try:
-                    if self._fs.recover_lease(path):
-                        free.add(path)
-                    else:
-                        still.append(path)
-                except FileNotFoundError:
-                    done.taken.append(path)
-            waiting = still
+            errors: list[SinkUnavailableError] = []
+            waiting = [path for path in waiting if not self._is_free(path, free, done, errors, end)]
             if waiting and (time.monotonic() >= end or self._stop.wait(self._poll_s)):
+                done.waiting += waiting
+                done.error = done.error or next(iter(errors), None)
                 break
-        done.waiting += waiting
         return free
+
+    def _is_free(
+        self, path: str, free: set[str], done: Recovered, errors: list[SinkUnavailableError], end: float
+    ) -> bool:
+        """Whether a path needs no more asking."""
+        if errors and (time.monotonic() >= end or self._stop.is_set()):
+            return False
+        try:
+            if not self._fs.recover_lease(path):
+                return False
+            free.add(path)
+        except FileNotFoundError:
+            done.taken.append(path)
+        except SinkUnavailableError as error:
+            errors.append(error)
+            return False
+        return True
 
     def _finish(self, part: PartName, done: Recovered) -> None:
         path = part.open_path(self._root)
@@ -214,3 +236,9 @@ class Recovery:
             if (attempt := parse_ledger(status.name)) is not None and attempt_of(attempt) not in live_attempts
         ]
         self._free(paths, done, deadline_s)
+
+
+def _or_raise(done: Recovered) -> Recovered:
+    if done.error is not None:
+        raise done.error
+    return done

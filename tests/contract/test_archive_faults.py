@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,12 @@ import pytest
 from domain.errors import FencedError, SinkUnavailableError
 from sinks.archive import archive as archive_module
 from sinks.archive.archive import Archive, ArchiveSettings
+from sinks.archive.background import WORKERS
+from sinks.archive.fs import FileStatus
 from sinks.archive.local import LocalFileSystem
 from sinks.archive.path import open_folder
 from sinks.archive.verify import verify_partition
-from tests.contract.archive_support import T0, TOPIC, WINDOW_MS, Store, batch, ids_of, recover_all
+from tests.contract.archive_support import T0, TOPIC, WINDOW_MS, Store, batch, ids_of, recover_all, wait_until
 from tests.contract.faulty import Fault, FaultyFileSystem, InlineBackground
 
 RETRIES = 5
@@ -30,7 +33,7 @@ def faulty_archive(store: Store, fs: FaultyFileSystem) -> Archive:
     now = itertools.count(T0, 100)
     settings = ArchiveSettings(store.url, roll_bytes=400, idle_commit_ms=3000, max_open_files=2)
     archive = Archive(settings, lambda: next(now), file_system=fs)
-    archive.background = InlineBackground()
+    archive.background = archive.recoverers = InlineBackground()
     return archive
 
 
@@ -118,8 +121,74 @@ def test_recovery_may_die_at_any_call(tmp_path: Path, fault: Fault) -> None:
         crashed(store)
         failing = FaultyFileSystem(LocalFileSystem(), at, fault, dead=True)
         with pytest.raises(SinkUnavailableError):
-            faulty_archive(store, failing).recover(TOPIC, 0)
+            faulty_archive(store, failing).recover(TOPIC, 0, deadline_s=0.0)
         failing.release()
         assert store.ids() == ids_of(range(4)), f"after a death at call {at}, before the next recovery"
         check(store, 4)
         assert store.ids() == ids_of(range(4))
+
+
+class OneStuck(LocalFileSystem):
+    """One file's lease can't be asked about, or the file not be looked at."""
+
+    def __init__(self, start: int, call: str) -> None:
+        super().__init__()
+        self._stuck = f"+{start:015d}+"
+        self._call = call
+
+    def recover_lease(self, path: str) -> bool:
+        self._answer("recover_lease", path)
+        return super().recover_lease(path)
+
+    def status(self, path: str) -> FileStatus | None:
+        self._answer("status", path)
+        return super().status(path)
+
+    def _answer(self, call: str, path: str) -> None:
+        if call == self._call and self._stuck in path:
+            raise SinkUnavailableError("archive", f"{path}: stuck")
+
+
+@pytest.mark.parametrize("call", ["recover_lease", "status"])
+def test_a_file_that_gives_no_answer_keeps_no_other_waiting(tmp_path: Path, call: str) -> None:
+    store = Store(f"file://{tmp_path}")
+    sink = store.archive().partition(TOPIC, 0, 0, WINDOW_MS)
+    sink.write(batch(0, [T0, T0 + WINDOW_MS, None, T0 + 2 * WINDOW_MS]))
+    sink.sync(None)
+    sink.abort()
+    stuck = Archive(ArchiveSettings(store.url), lambda: T0, file_system=OneStuck(T0, call))
+    with pytest.raises(SinkUnavailableError, match="stuck"):
+        stuck.recover(TOPIC, 0, deadline_s=1.0)
+    (left,) = store.open_names()
+    assert f"+{T0:015d}+" in left
+    assert len(store.committed_names()) == 3
+    check(store, 4)
+
+
+def test_files_given_up_are_recovered_though_every_close_hangs(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}")
+    first_sync = 4  # after two files were created and written
+    archive = Archive(
+        ArchiveSettings(store.url), lambda: T0, file_system=FaultyFileSystem(LocalFileSystem(), first_sync)
+    )
+    hung = threading.Event()
+
+    def hang() -> None:
+        hung.wait()
+
+    for _ in range(WORKERS):
+        assert archive.background.try_submit(hang) is not None
+    try:
+        sink = archive.partition(TOPIC, 0, 0, WINDOW_MS)
+        sink.write(batch(0, [T0, T0 + WINDOW_MS]))
+        with pytest.raises(SinkUnavailableError):
+            sink.sync(None)
+
+        def recovered() -> bool:
+            sink.sync(None)
+            return len(store.committed_names()) > 0
+
+        wait_until(recovered, "the file given up to be committed")
+    finally:
+        hung.set()
+        archive.close(5.0)

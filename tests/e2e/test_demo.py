@@ -30,7 +30,12 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("arguments", "victim"),
-    [(["--embedded"], "worker"), ([], "worker"), (["--kill", "thrift"], "thrift")],
+    [
+        (["--embedded"], "worker"),
+        ([], "worker"),
+        (["--kill", "thrift"], "thrift"),
+        (["--kill", "datanode"], "datanode"),
+    ],
 )
 def test_every_number_agrees_whatever_is_killed_midway(arguments: list[str], victim: str) -> None:
     done = demo(*arguments)

@@ -12,6 +12,8 @@ import time
 import tomllib
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -260,7 +262,7 @@ class Verifier:
     # -- HBase ---------------------------------------------------------------------------------
 
     def wait_in_hbase(self, worker: Worker, deadline_s: float = 90) -> None:
-        """Until counts and records of the whole topic are in HBase."""
+        """Until counts and records of the whole topic are in HBase, and it knows how far the archive is."""
         ends = self.ends()
 
         def there() -> bool:
@@ -272,16 +274,30 @@ class Verifier:
             }
 
         wait_for("everything to be in HBase", there, deadline_s)
+        archived = {f"c:a{partition}".encode(): struct.pack(">q", end) for partition, end in ends.items()}
+        with self._hbase() as stranger:
+
+            def told() -> bool:
+                # The archive's end comes with the checkpoint after, and the put after that.
+                tables = [stranger.table(f"recount_{table['name']}_windows") for table in self._config["tables"]]
+                return all(archived.items() <= table.row(b"frontier").items() for table in tables)
+
+            wait_for("HBase to be told of the archive", told, deadline_s)
+
+    @contextmanager
+    def _hbase(self) -> Iterator[happybase.Connection]:
+        connection = happybase.Connection(*_host_port(self._config["sinks"]["hbase"]["thrift"][0]), timeout=60_000)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def check_hbase(self, expected: Expected) -> None:
         """Every row, column, version, certificate and frontier; every record's row."""
-        stranger = happybase.Connection(*_host_port(self._config["sinks"]["hbase"]["thrift"][0]), timeout=60_000)
-        try:
+        with self._hbase() as stranger:
             for table, by_partition in expected.tables.items():
                 check_counts(stranger, table, by_partition, self.ends())
             self._check_events(stranger, expected)
-        finally:
-            stranger.close()
 
     def _check_events(self, stranger: happybase.Connection, expected: Expected) -> None:
         want = {}
