@@ -19,7 +19,7 @@ from agents.counts import Backlog
 from agents.events import Listener
 from agents.following import Followers, FollowSettings, Putters
 from agents.opening import Opened, Opening, Sinks, UntoldError, to_the_end
-from agents.partition import Partition, gap
+from agents.partition import MAX_RECORDS, Partition, gap
 from agents.source import Place, Source
 from domain.errors import DependencyError, FencedError, RecountError, RetriableError, TaintedError
 from domain.position import Step
@@ -43,6 +43,7 @@ class AssignmentSettings:
     rocks: RocksSettings = field(default_factory=RocksSettings)
     follow: FollowSettings = field(default_factory=FollowSettings)
     checkpoint_interval_s: float = 1.0
+    max_records: int = MAX_RECORDS
     revoke_budget_s: float = 5.0
     fenced_patience_s: float = 30.0  # a zombie hears of its rebalance within the session timeout
     accept_gaps: Mapping[Place, tuple[int, int]] = field(default_factory=dict)
@@ -176,7 +177,14 @@ class Assignment:
             followers.committed(done)
             self._committed(partition, done)
 
-        checkpointer = Checkpointer(partition, opened.writer, settings.checkpoint_interval_s, committed, self._failed)
+        checkpointer = Checkpointer(
+            partition,
+            opened.writer,
+            settings.checkpoint_interval_s,
+            committed,
+            self._failed,
+            settings.max_records,
+        )
         followers.start(self._follower_ended)
         self._watch(checkpointer.start())
         self._owned[place] = Owned(opened, partition, checkpointer, followers)

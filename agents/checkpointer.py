@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agents.partition import Checkpoint, Encoded, Partition
+from agents.partition import MAX_RECORDS, Checkpoint, Encoded, Partition
 from domain.errors import FencedError, TaintedError
 from tables.changelog import ChangelogWriter
 from tables.rocksdb import Position
@@ -37,12 +37,14 @@ class Checkpointer:
         interval_s: float,
         done: Callable[[Partition, Committed], None],
         failed: Callable[[Partition, FencedError | TaintedError], None],
+        max_records: int = MAX_RECORDS,
     ) -> None:
         self._partition = partition
         self._writer = writer
         self._interval_s = interval_s
         self._done = done
         self._failed = failed
+        self._max_records = max_records
         self._nudge = asyncio.Event()
         self._stopping = False
         self._half_done = False
@@ -87,10 +89,10 @@ class Checkpointer:
         self._half_done = True
         partition = self._partition
         began = time.monotonic()
-        encoded = await asyncio.to_thread(checkpoint.encode, partition.store)
-        last = await self._writer.commit(encoded.rows)
+        encoded = await asyncio.to_thread(checkpoint.encode, partition.store, self._max_records)
+        last = await self._writer.commit(encoded.rows, encoded.finals)
         await asyncio.to_thread(partition.store.commit, encoded.rows, Position(partition.state_id, last))
-        partition.committed(checkpoint)
+        partition.committed(checkpoint, encoded)
         self._half_done = False
         self._done(partition, Committed(checkpoint, encoded, time.monotonic() - began))
 

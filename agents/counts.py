@@ -151,7 +151,11 @@ class CountsFollower:
         progress = self._durable
         if table_id != progress.table_id:
             if progress.table_id:
-                log.warning("the sink's tables are new or were emptied: writing all counts again", follower=self.name)
+                log.warning(
+                    "the sink's tables are new or were emptied: writing all counts of the state again",
+                    follower=self.name,
+                    lost="windows that have left the state; a replay of the archive writes them",
+                )
             self._followed.durable = structs.replace(progress, table_id=table_id, next_offset=progress.start)
             self._fall_behind()
         if self._behind:

@@ -237,7 +237,8 @@ class Opening:
         value = store.get(progress_key(Role.STATE, spec.name))
         if value is None:
             start = bounds.begin if spec.start_ms is None else await self._source.offset_at(place, spec.start_ms)
-            cuts = [Cut(0, start)] if spec.start_ms is None and start > 0 else []
+            # Also with a start in time: what was deleted before the log's begin may have been later than that.
+            cuts = [Cut(0, start)] if start > 0 and start == bounds.begin else []
             return first_progress(self._topics[place.topic], spec, state_id, start, cuts)
         progress = decode_state(value)
         expected = fingerprint(self._topics[place.topic], spec)
@@ -337,7 +338,9 @@ def _skip(tables: list[TableFold], logs: list[Followed], cut: Cut) -> None:
     """Go on after a gap the operator accepted: progress moves over it and keeps it as a cut."""
     for table in tables:
         if cut.first <= table.standing.next_offset < cut.next:
-            table.committed.cuts = [*table.committed.cuts, Cut(table.standing.next_offset, cut.next)]
+            witness = table.committed.witness
+            before_ms = None if witness is None else witness.timestamp
+            table.cuts.append(Cut(table.standing.next_offset, cut.next, before_ms))
             table.standing.next_offset = cut.next
     for log_follower in logs:
         if cut.first <= log_follower.next_offset < cut.next:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from msgspec import structs
@@ -16,8 +16,13 @@ from domain.progress import Cut, FollowerProgress, StateProgress, Witness, encod
 from domain.record import Batch, TimedBatch
 from domain.rows import Role, Row, progress_key
 from domain.spec import TableSpec, TopicSpec, fingerprint
-from tables.cells import TableRows, dirty_size, encode_dirty, known_ids
+from domain.window import Cuts, closed_until, expired_until, known_after
+from tables.cells import Settling, TableRows, dirty_size, encode_table, known_ids
+from tables.expiry import Due
+from tables.finals import Closing
 from tables.rocksdb import RocksStore
+
+MAX_RECORDS = 50_000  # tombstones in one transaction: more would make it slow
 
 
 @dataclass(slots=True)
@@ -27,14 +32,16 @@ class TableFold:
     spec: TableSpec
     committed: StateProgress
     standing: Standing
+    cuts: list[Cut]
     ahead: Ahead | None = None
     dirty: Dirty = field(default_factory=dict)
     in_flight: Dirty = field(default_factory=dict)
+    unsettled: bool = False  # finals or tombstones wait for the next checkpoint, whether anything moves or not
 
     @classmethod
     def resume(cls, spec: TableSpec, progress: StateProgress, ahead: Ahead | None) -> TableFold:
         standing = Standing(progress.next_offset, progress.stream_time, dict(progress.tallies))
-        return cls(spec, progress, standing, ahead)
+        return cls(spec, progress, standing, list(progress.cuts), ahead)
 
     @property
     def catching_up(self) -> bool:
@@ -49,6 +56,17 @@ class TableCut:
     table: TableFold
     dirty: Dirty
     progress: StateProgress
+    passed: int  # every follower has what is below
+    cuts: Cuts
+    new_cuts: Cuts
+    closing: Closing | None  # None: no finals are sent
+
+    def settling(self, max_records: int) -> Settling:
+        time, due = self.progress.stream_time, None
+        if time is not None:
+            due = Due(expired_until(self.table.spec, time), self.passed, max_records)
+        closing = None if self.closing is None else replace(self.closing, limit=max_records)
+        return Settling(self.cuts, self.new_cuts, closing, due)
 
 
 @dataclass(slots=True)
@@ -78,6 +96,7 @@ class Encoded:
 
     rows: list[Row]
     tables: Mapping[str, TableRows]
+    finals: Mapping[str, Sequence[Row]]  # by topic; committed with the rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +106,28 @@ class Checkpoint:
     tables: Sequence[TableCut]
     followers: Sequence[tuple[Followed, FollowerProgress]]
 
-    def encode(self, store: RocksStore) -> Encoded:
-        by_table = {cut.table.spec.name: encode_dirty(store, cut.table.spec.name, cut.dirty) for cut in self.tables}
+    def encode(self, store: RocksStore, max_records: int = MAX_RECORDS) -> Encoded:
+        """At most `max_records` finals and tombstones; what else is due goes with the next one."""
+        by_table: dict[str, TableRows] = {}
+        for cut in self.tables:
+            name = cut.table.spec.name
+            one = by_table[name] = encode_table(store, name, cut.dirty, cut.settling(max_records))
+            cut.progress.cursors |= one.finals.cursors
+            max_records -= len(one.finals.records) + len(one.dropped.tombstones)
         found: list[Row] = []
         for one in by_table.values():
             found += one.rows
         found += self.progress_rows()
-        return Encoded(found, by_table)
+        return Encoded(found, by_table, self._finals(by_table))
+
+    def _finals(self, by_table: Mapping[str, TableRows]) -> dict[str, list[Row]]:
+        """By topic, which several tables may share."""
+        finals: dict[str, list[Row]] = {}
+        for cut in self.tables:
+            topic, records = cut.table.spec.finals_topic, by_table[cut.table.spec.name].finals.records
+            if topic is not None and records:
+                finals.setdefault(topic, []).extend(records)
+        return finals
 
     def progress_rows(self) -> list[Row]:
         found: list[Row] = [(progress_key(one.role, one.table), encode(progress)) for one, progress in self.followers]
@@ -155,6 +189,8 @@ class Partition:
             fold(table.spec, decoded, table.standing, table.dirty, known, table.ahead)
             if table.ahead is not None and not table.catching_up:
                 table.ahead = None
+            if len(batch) and any(one.after_ms is None for one in table.cuts):
+                table.cuts = _seen_after(table.cuts, batch)
         self.next_offset = batch.end
         if len(batch):
             self._last_batch = batch
@@ -169,26 +205,29 @@ class Partition:
         if not self.ready or self._half_folded:
             return None
         followers = [(one, one.durable) for one in self._followed() if one.durable != one.committed]
-        moved = any(t.standing.next_offset != t.committed.next_offset or t.dirty for t in self.tables)
+        moved = any(t.standing.next_offset != t.committed.next_offset or t.dirty or t.unsettled for t in self.tables)
         if not followers and not moved:
             return None
         cuts = []
         for table in self.tables:
             dirty, table.dirty = table.dirty, {}
             table.in_flight = dirty
-            cuts.append(TableCut(table, dirty, self._progress(table)))
+            cuts.append(self._cut(table, dirty, self._progress(table)))
         return Checkpoint(cuts, followers)
 
     def first_cut(self) -> Checkpoint:
         """Of a partition just assigned: the progress rows alone."""
         followers = [(one, one.committed) for one in self._followed()]
-        return Checkpoint([TableCut(t, {}, t.committed) for t in self.tables], followers)
+        return Checkpoint([self._cut(table, {}, table.committed) for table in self.tables], followers)
 
-    def committed(self, checkpoint: Checkpoint) -> None:
+    def committed(self, checkpoint: Checkpoint, encoded: Encoded) -> None:
         """The checkpoint is durable and in the store."""
         for cut in checkpoint.tables:
             cut.table.committed = cut.progress
             cut.table.in_flight = {}
+            rows = encoded.tables[cut.table.spec.name]
+            closing = self._closing(cut.table)
+            cut.table.unsettled = rows.dropped.more or (closing is not None and closing.due)
         for one, progress in checkpoint.followers:
             one.committed = progress
         self.settled = True
@@ -207,6 +246,32 @@ class Partition:
     def _followed(self) -> list[Followed]:
         return [*self.logs.values(), *self.counts.values()]
 
+    def _cut(self, table: TableFold, dirty: Dirty, progress: StateProgress) -> TableCut:
+        window_ms = table.spec.window_ms
+        new = [one for one in progress.cuts if one not in table.committed.cuts]
+        return TableCut(
+            table,
+            dirty,
+            progress,
+            self._passed(table),
+            Cuts(self.topic, window_ms, progress.cuts),
+            Cuts(self.topic, window_ms, new),
+            self._closing(table),
+        )
+
+    def _closing(self, table: TableFold) -> Closing | None:
+        """As of the last checkpoint: what it counted on time in a window closed by then is in the store, and all."""
+        spec, committed = table.spec, table.committed
+        if spec.finals_topic is None or committed.stream_time is None:
+            return None
+        until = closed_until(spec, committed.stream_time)
+        return Closing(spec.name, self.partition, spec.window_ms, until, committed.cursors, MAX_RECORDS)
+
+    def _passed(self, table: TableFold) -> int:
+        """Every follower has what is below this; with the cut, progress says so too."""
+        following = [*self.logs.values(), *(one for one in self.counts.values() if one.table == table.spec.name)]
+        return min((one.next_offset for one in following), default=table.standing.next_offset)
+
     def _progress(self, table: TableFold) -> StateProgress:
         old, standing = table.committed, table.standing
         return StateProgress(
@@ -216,9 +281,9 @@ class Partition:
             next_offset=standing.next_offset,
             stream_time=standing.stream_time,
             witness=self._witness(old.witness),
-            cuts=old.cuts,
+            cuts=table.cuts,
             tallies=dict(standing.tallies),
-            cursors=old.cursors,
+            cursors=dict(old.cursors),
         )
 
     def _witness(self, old: Witness | None) -> Witness | None:
@@ -227,6 +292,15 @@ class Partition:
             return old
         crc = record_crc(batch.keys[-1], batch.values[-1])
         return Witness(int(batch.offsets[-1]), int(batch.timestamps[-1]), crc)
+
+
+def _seen_after(cuts: list[Cut], batch: Batch) -> list[Cut]:
+    """Cuts, with the time of the first record after each if the batch has it."""
+    for offset, timestamp in zip(batch.offsets.tolist(), batch.timestamps.tolist(), strict=True):
+        cuts = known_after(cuts, offset, timestamp)
+        if all(one.after_ms is not None for one in cuts):
+            break
+    return cuts
 
 
 def first_progress(topic: TopicSpec, spec: TableSpec, state_id: str, start: int, cuts: Iterable[Cut]) -> StateProgress:

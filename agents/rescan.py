@@ -23,9 +23,10 @@ class Chunk:
 
 
 class Rescan:
-    """The rows of a table whose own offset is `since` or more.
+    """The rows of a table whose own offset is `since` or more, and certificates with a flag, which have no offset.
 
-    `progress` is read first: what changes after it is in a later checkpoint. Nothing is held between two chunks, so the
+    What a restore brought back of a window that was dropped is left out. `progress` is read first: what changes after
+    it is in a later checkpoint. Nothing is held between two chunks, so the
     partition may be given up in the middle; reading on then raises `StoreClosedError`.
     """
 
@@ -54,31 +55,33 @@ class Rescan:
     def _windows(self) -> Iterator[Chunk]:
         name = len(table_prefix(Kind.CERTIFICATE, self._table))
         for chunk in self.certificates:
-            for key, _ in chunk.rows:
-                yield from self._chunks(Kind.CELL, key[name:])
+            for key, value in chunk.rows:
+                assert value is not None
+                one = unpack_certificate(value)
+                if one.offset >= self._since and not one.dropped:
+                    yield from self._chunks(Kind.CELL, key[name:])
 
     def _chunks(self, kind: Kind, window: bytes) -> Iterator[Chunk]:
-        offset_of = _cell_offset if kind is Kind.CELL else _certificate_offset
+        is_new = self._is_new_cell if kind is Kind.CELL else self._is_new_certificate
         prefix = table_prefix(kind, self._table) + window
         at = prefix
         while True:
             glimpse = self._store.read(prefix, at, CHUNK_ROWS, also=self._progress_row)
-            rows: list[Row] = [row for row in glimpse.rows if offset_of(row[1]) >= self._since]
+            rows: list[Row] = [row for row in glimpse.rows if is_new(row[1])]
             if rows:
                 yield Chunk(rows, self._progress(glimpse.also).next_offset)
             if len(glimpse.rows) < CHUNK_ROWS:
                 return
             at = glimpse.rows[-1][0] + AFTER
 
+    def _is_new_cell(self, value: bytes) -> bool:
+        return unpack_cell(value).offset >= self._since
+
+    def _is_new_certificate(self, value: bytes) -> bool:
+        one = unpack_certificate(value)
+        return one.offset >= self._since or one.partial or one.finals_done or one.dropped
+
     def _progress(self, value: bytes | None) -> StateProgress:
         if value is None:
             raise CorruptRowError(f"the store has no progress of table {self._table}")
         return decode_state(value)
-
-
-def _cell_offset(value: bytes) -> int:
-    return unpack_cell(value).offset
-
-
-def _certificate_offset(value: bytes) -> int:
-    return unpack_certificate(value).offset

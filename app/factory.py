@@ -70,7 +70,8 @@ async def build_worker(
     names = [topic.name for topic in topics]
     wish = ChangelogWish(config.kafka.replication, config.kafka.min_insync_replicas)
     bootstrap = config.kafka.bootstrap_servers
-    counts = await prepare_topics(bootstrap, config.app.id, names, wish)
+    finals = {table.finals_topic: table.topic for table in tables if table.finals_topic}
+    counts = await prepare_topics(bootstrap, config.app.id, names, wish, finals)
     archive = await _open_archive(config)
     hbase = _hbase(config)
     metrics = Metrics()
@@ -135,6 +136,7 @@ def _assignment_settings(config: Config, accept_gaps: Mapping[Place, tuple[int, 
         rocks=RocksSettings(max(8 << 20, config.state.cache_cells * CELL_BYTES // 4)),
         follow=_follow_settings(config),
         checkpoint_interval_s=config.checkpoint.interval.ms / 1000,
+        max_records=config.checkpoint.max_records,
         revoke_budget_s=config.checkpoint.revoke_budget.ms / 1000,
         fenced_patience_s=3 * session_s,
         accept_gaps=accept_gaps,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from domain import rows
 from domain.certificate import Certificate
 from domain.fold import Dirty, DirtyWindow
 from domain.keys import encode_key
-from domain.rows import Kind, Row, window_prefix
+from domain.rows import Kind, Row, table_prefix, window_prefix
+from domain.window import Cuts
+from tables.expiry import Dropped, Due, drop_expired
+from tables.finals import Closing, Finals, finals_of
 from tables.rocksdb import RocksStore
 
 
@@ -25,10 +28,26 @@ class TableRows:
     rows: Sequence[Row]
     cells: Sequence[Row]
     certificates: Sequence[Row]
+    dropped: Dropped
+    finals: Finals
 
 
-def encode_dirty(store: RocksStore, table: str, dirty: Dirty) -> TableRows:
-    """Rows of a table's dirty set on top of the stored values. The store must not change meanwhile."""
+@dataclass(frozen=True, slots=True)
+class Settling:
+    """What else a checkpoint does for a table: the windows cuts touch, the finals to send, the cells that may go."""
+
+    cuts: Cuts
+    new_cuts: Cuts  # those the checkpoint before did not know, or not whole
+    closing: Closing | None
+    due: Due | None
+
+
+def encode_table(store: RocksStore, table: str, dirty: Dirty, settling: Settling) -> TableRows:
+    """Rows of a table's dirty set on top of the stored values, then what is due to be sent and to go.
+
+    Certificates of windows that cuts touch are marked partial, stored ones too when a cut is new. The store must not
+    change meanwhile.
+    """
     found: list[Row] = []
     cells: list[Row] = []
     for start, window in sorted(dirty.items()):
@@ -37,9 +56,21 @@ def encode_dirty(store: RocksStore, table: str, dirty: Dirty) -> TableRows:
         found += of_window
         id_prefix = window_prefix(Kind.ID, table, start)
         found += [(id_prefix + one, rows.pack_id(offset)) for one, offset in window.ids.items()]
-    certificates = _certificate_rows(store, table, dirty)
+    written = dict(_partial_rows(store, table, settling.new_cuts))
+    written.update(_certificate_rows(store, table, dirty, settling.cuts))
+    finals, dropped = Finals(), Dropped()
+    if settling.closing is not None:
+        finals = finals_of(store, settling.closing, written)
+        written.update(finals.certificates)
+    if settling.due is not None:
+        due = settling.due.after(finals, settling.closing)
+        counting = {start for start, window in dirty.items() if window.last or window.ids}
+        dropped = drop_expired(store, table, due, counting, written)
+        written.update(dropped.certificates)
+    certificates: list[Row] = sorted(written.items())
     found += certificates
-    return TableRows(found, cells, certificates)
+    found += dropped.tombstones
+    return TableRows(found, cells, certificates, dropped, finals)
 
 
 def _cell_rows(store: RocksStore, table: str, start: int, window: DirtyWindow) -> list[Row]:
@@ -52,15 +83,33 @@ def _cell_rows(store: RocksStore, table: str, start: int, window: DirtyWindow) -
     ]
 
 
-def _certificate_rows(store: RocksStore, table: str, dirty: Dirty) -> list[Row]:
+def _certificate_rows(store: RocksStore, table: str, dirty: Dirty, cuts: Cuts) -> list[tuple[bytes, bytes]]:
     touched = [(start, window.certificate) for start, window in sorted(dirty.items()) if window.certificate.offset >= 0]
     keys = [window_prefix(Kind.CERTIFICATE, table, start) for start, _ in touched]
-    found: list[Row] = []
-    for (_, added), key, stored in zip(touched, keys, store.get_many(keys), strict=True):
+    found: list[tuple[bytes, bytes]] = []
+    for (start, added), key, stored in zip(touched, keys, store.get_many(keys), strict=True):
         certificate = Certificate() if stored is None else rows.unpack_certificate(stored)
         certificate.add(added)
+        certificate.partial |= cuts.touch(start)
         found.append((key, rows.pack_certificate(certificate)))
     return found
+
+
+def _partial_rows(store: RocksStore, table: str, cuts: Cuts) -> Iterator[tuple[bytes, bytes]]:
+    """Stored certificates that new cuts make partial."""
+    low, high = cuts.reach()
+    if high < low:
+        return
+    prefix = table_prefix(Kind.CERTIFICATE, table)
+    for key, value in store.scan(prefix, window_prefix(Kind.CERTIFICATE, table, max(0, low))):
+        parsed = rows.parse_key(key)
+        assert parsed is not None
+        if parsed.start_ms > high:
+            return
+        one = rows.unpack_certificate(value)
+        if not one.partial and cuts.touch(parsed.start_ms):
+            one.partial = True
+            yield key, rows.pack_certificate(one)
 
 
 def known_ids(store: RocksStore, table: str, in_flight: Dirty, start: int, ids: Sequence[bytes]) -> list[int | None]:

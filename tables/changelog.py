@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
@@ -23,6 +23,7 @@ BATCH_BYTES = 512 << 10
 TRANSACTION_TIMEOUT_MS = 15_000
 DROP_POLL_S = 0.1
 FENCED_STATES = "FATAL_ERROR"
+NO_FINALS: Mapping[str, Sequence[Row]] = {}
 
 Result = TypeVar("Result")
 
@@ -65,18 +66,36 @@ class ChangelogWriter:
         self._producer = producer
         await self._bounded("InitProducerId", producer.start())
 
-    async def commit(self, rows: Sequence[Row]) -> int:
+    async def commit(self, rows: Sequence[Row], finals: Mapping[str, Sequence[Row]] = NO_FINALS) -> int:
         """Write the rows as one transaction, in order; returns the offset of the last one.
 
+        `finals` go to their topics in the same transaction, into the partition of the same number.
         Raises `FencedError`, or `TaintedError` when the outcome is unknown.
         """
         assert self._producer is not None, "fence first"
         if self._tainted:
             raise TaintedError(self._tainted)
-        return await self._bounded("commit", self._commit(self._producer, rows))
+        return await self._bounded("commit", self._commit(self._producer, rows, finals))
 
-    async def _commit(self, producer: AIOKafkaProducer, rows: Sequence[Row]) -> int:
+    async def _commit(
+        self, producer: AIOKafkaProducer, rows: Sequence[Row], finals: Mapping[str, Sequence[Row]]
+    ) -> int:
         await producer.begin_transaction()
+        others = [one for topic, records in finals.items() for one in await self._send(producer, topic, records)]
+        sent = await self._send(producer, self._topic, rows)
+        # aiokafka would commit past a failed batch: every one is checked before the commit.
+        for future, _ in others:
+            await future
+        last = -1
+        for future, count in sent:
+            last = (await future).offset + count - 1
+        await producer.commit_transaction()
+        return last
+
+    async def _send(
+        self, producer: AIOKafkaProducer, topic: str, rows: Sequence[Row]
+    ) -> list[tuple[Awaitable[Any], int]]:
+        """Hand rows over in batches; returns each one's future and size."""
         sent: list[tuple[Awaitable[Any], int]] = []
         now_ms = int(time.time() * 1000)
         place = 0
@@ -89,15 +108,10 @@ class ChangelogWriter:
                     break
                 place += 1
             if place == first:
-                raise TaintedError(f"changelog row of {len(rows[place][0])} key bytes does not fit a batch")
+                raise TaintedError(f"{topic}: a row of {len(rows[place][0])} key bytes does not fit a batch")
             batch.close()
-            sent.append((await producer.send_batch(batch, self._topic, partition=self._partition), place - first))
-        # aiokafka would commit past a failed batch: every one is checked before the commit.
-        last = -1
-        for future, count in sent:
-            last = (await future).offset + count - 1
-        await producer.commit_transaction()
-        return last
+            sent.append((await producer.send_batch(batch, topic, partition=self._partition), place - first))
+        return sent
 
     async def _bounded(self, what: str, call: Awaitable[Result]) -> Result:
         self._tainted = f"{self._id}: {what} did not end cleanly"

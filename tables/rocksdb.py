@@ -176,6 +176,18 @@ class RocksStore:
             rows.status()
             return Glimpse(found, value)
 
+    def keys(self, prefix: bytes, limit: int, start: bytes | None = None) -> list[bytes]:
+        """Up to `limit` keys that begin with `prefix`, ascending, from `start` on."""
+        with self._in_use() as db:
+            rows = db.snapshot().iter()
+            rows.seek(prefix if start is None else start)
+            found: list[bytes] = []
+            while len(found) < limit and rows.valid() and (key := rows.key()).startswith(prefix):
+                found.append(key)
+                rows.next()
+            rows.status()
+            return found
+
     def wipe(self) -> None:
         """Forget everything."""
         self.close()

@@ -24,6 +24,7 @@ def cross_check(config: Config) -> Iterator[ConfigError]:
         yield from _table(f"tables[{index}]", table, topics)
     for index, topic in enumerate(config.topics):
         yield from _topic(f"topics[{index}]", topic, config)
+    yield from _finals(config)
     yield from _kafka(config)
     yield from _state(config)
     yield from _sinks(config, topics)
@@ -63,6 +64,17 @@ def _table(at: str, table: TableSection, topics: dict[str, TopicSection]) -> Ite
         )
     if table.finals_topic in topics:
         yield ConfigError(f"{at}.finals_topic", f'"{table.finals_topic}" is a source topic', "choose another name")
+
+
+def _finals(config: Config) -> Iterator[ConfigError]:
+    """Finals go into the partition of their source: of two sources those would be mixed."""
+    sources: dict[str, TableSection] = {}
+    for index, table in enumerate(config.tables):
+        if table.finals_topic is not None:
+            other = sources.setdefault(table.finals_topic, table)
+            if other.topic != table.topic:
+                why = f'"{table.finals_topic}" takes the finals of {other.name}, which counts another topic'
+                yield ConfigError(f"tables[{index}].finals_topic", why, "choose another name")
 
 
 def _topic(at: str, topic: TopicSection, config: Config) -> Iterator[ConfigError]:

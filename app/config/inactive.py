@@ -23,20 +23,7 @@ def _redis(config: Config) -> Iterator[str]:
         yield "state.backend"
 
 
-def _finals(config: Config) -> Iterator[str]:
-    yield from (f"tables[{at}].finals_topic" for at, table in enumerate(config.tables) if table.finals_topic)
-
-
-def _max_records(config: Config) -> Iterator[str]:
-    if "max_records" in config.checkpoint.model_fields_set:
-        yield "checkpoint.max_records"
-
-
-INACTIVE = (
-    Inactive("state can't be kept in Redis in this version", _redis, refuses='set state.backend = "rocksdb"'),
-    Inactive("finals aren't sent in this version", _finals),
-    Inactive("checkpoints carry no finals or tombstones in this version", _max_records),
-)
+INACTIVE = (Inactive("state can't be kept in Redis in this version", _redis, refuses='set state.backend = "rocksdb"'),)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
-"""Topics: the sources must exist; the changelogs are made, and checked, before anything is read."""
+"""Topics: the sources must exist; changelogs and finals topics are made, and checked, before anything is read."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -18,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 DEADLINE_S = 30.0
 POLL_S = 0.1
+NO_FINALS: Mapping[str, str] = {}
 REQUIRED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 
 
@@ -27,9 +28,12 @@ class ChangelogWish:
     min_insync_replicas: int
 
 
-async def prepare_topics(bootstrap: str, app: str, sources: Collection[str], wish: ChangelogWish) -> dict[str, int]:
-    """Make missing changelogs; returns the partition count of each source topic.
+async def prepare_topics(
+    bootstrap: str, app: str, sources: Collection[str], wish: ChangelogWish, finals: Mapping[str, str] = NO_FINALS
+) -> dict[str, int]:
+    """Make missing changelogs and finals topics; returns the partition count of each source topic.
 
+    `finals` are the sources by finals topic.
     Raises `DependencyError` (Kafka, or a source topic that isn't there) or `RefusedError` (a changelog set wrong).
     """
     async with admin_client(bootstrap, DEADLINE_S, "kafka.bootstrap_servers") as admin:
@@ -39,17 +43,23 @@ async def prepare_topics(bootstrap: str, app: str, sources: Collection[str], wis
                 fix = create_topic_command(bootstrap, source)
                 raise DependencyError(f"topic {source}", "it does not exist", f"create it: {fix}")
         logs = {changelog_topic(app, source): source for source in sources}
+        ours = {**logs, **finals}
         missing = [
-            NewTopic(name, known[source].partitions, wish.replication, topic_configs=_settings(wish))
-            for name, source in logs.items()
+            NewTopic(
+                name,
+                known[source].partitions,
+                wish.replication,
+                topic_configs=_settings(wish, REQUIRED if name in logs else {}),
+            )
+            for name, source in ours.items()
             if name not in known
         ]
         if missing:
             await _create(admin, missing)
-            known = await _once_known(admin, logs)
+            known = await _once_known(admin, ours)
         if short := {
             name: known[source].partitions
-            for name, source in logs.items()
+            for name, source in ours.items()
             if known[name].partitions < known[source].partitions
         }:
             known = await _grow(admin, short)
@@ -65,14 +75,14 @@ async def _create(admin: object, missing: list[NewTopic]) -> None:
     for name, code, *rest in response.topic_errors:
         if code and code != TopicAlreadyExistsError.errno:
             reason = next((str(one) for one in rest if one), f"error {code}")
-            raise KafkaError(f"creating changelog {name}: {reason} (kafka.replication suits the brokers there are?)")
-        log.info("changelog topic ready", topic=name)
+            raise KafkaError(f"creating topic {name}: {reason} (kafka.replication suits the brokers there are?)")
+        log.info("topic ready", topic=name)
 
 
 async def _grow(admin: object, wanted: dict[str, int]) -> dict[str, TopicInfo]:
-    """Give changelogs the partitions their sources have got, before the new ones are counted."""
+    """Give topics the partitions their sources have got, before the new ones are counted."""
     await admin.create_partitions({name: NewPartitions(count) for name, count in wanted.items()})  # type: ignore[attr-defined]
-    log.info("changelog grown", partitions=wanted)
+    log.info("topics grown", partitions=wanted)
     while True:
         known = await topics_of(admin)
         if all(known[name].partitions >= count for name, count in wanted.items()):
@@ -87,8 +97,8 @@ async def _once_known(admin: object, names: Collection[str]) -> dict[str, TopicI
     return known
 
 
-def _settings(wish: ChangelogWish) -> dict[str, str]:
-    return {**REQUIRED, "min.insync.replicas": str(wish.min_insync_replicas)}
+def _settings(wish: ChangelogWish, others: Mapping[str, str]) -> dict[str, str]:
+    return {**others, "min.insync.replicas": str(wish.min_insync_replicas)}
 
 
 def _check(name: str, found: dict[str, str | None], partitions: int, wanted_partitions: int) -> None:

@@ -26,11 +26,13 @@ class Driver:
     `attempted` counts what may have been committed, per partition; `acked` what surely was.
     """
 
-    def __init__(self, bootstrap: str, topic: str, *, partitions: int, seed: int, rate: int = 4000) -> None:
+    def __init__(
+        self, bootstrap: str, topic: str, *, partitions: int, seed: int, rate: int = 4000, back_ms: int = BACK_MS
+    ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self._rate = rate
-        self._input = Input(seed, partitions, int(time.time() * 1000) - BACK_MS)
+        self._input = Input(seed, partitions, int(time.time() * 1000) - back_ms)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="driver")
         self._failed: BaseException | None = None

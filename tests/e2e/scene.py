@@ -43,6 +43,7 @@ key = ["page"]
 window = "1m"
 grace = "1m"
 retention = "3m"
+finals_topic = "{topic}-finals"
 [[tables]]
 name = "visits"
 topic = "{topic}"

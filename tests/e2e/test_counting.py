@@ -6,6 +6,8 @@ import pytest
 
 from tests.e2e.conftest import MakeScene
 from tests.e2e.scene import TABLES, without_tables
+from tests.e2e.workers import Worker
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.e2e
 
@@ -21,8 +23,15 @@ def test_one_worker_counts_and_archives_every_record(make_scene: MakeScene) -> N
     assert set(expected.tallies("page_views")) == wanted
     assert set(expected.tallies("visits")) == wanted | {"duplicate", "filtered"}
     assert min(min(expected.tallies(table).values()) for table in TABLES) > 10, "classes that hardly occur prove little"
+    assert expected.dropped > 10, "hardly a window has left the state"
+    assert expected.finals > 100, "hardly a window was closed"
     scene.stop()
     scene.verifier.check_stopped(expected, repeats=False)
+
+
+def counted(worker: Worker) -> int:
+    """Records counted and committed."""
+    return sum(one["next_offset"] for one in worker.get("/api/v1/partitions")["partitions"])
 
 
 def test_sigterm_under_load_ends_in_time_and_the_next_start_reads_a_tail(make_scene: MakeScene) -> None:
@@ -31,6 +40,7 @@ def test_sigterm_under_load_ends_in_time_and_the_next_start_reads_a_tail(make_sc
     with scene.load(seed=3) as driver:
         for count in (8_000, 16_000):
             driver.wait_sent(count)
+            wait_for("the worker to keep up", lambda: counted(worker) > driver.total / 2, 60)
             sent = sum(driver.attempted.values())
             worker.terminate()
             before = scene.verifier.committed()

@@ -26,6 +26,7 @@ def check(scene: Scene, worker: Worker) -> None:
     expected = scene.verifier.check_live(worker)
     scene.verifier.wait_in_hbase(worker)
     scene.verifier.check_hbase(expected)
+    scene.verifier.check_past(expected, worker)
 
 
 def progress(worker: Worker) -> tuple[int, int]:
@@ -114,8 +115,10 @@ def test_tables_dropped_under_load_are_filled_again(make_scene: MakeScene, hbase
         for name in (f"recount_{scene.tables[0]}", f"recount_{scene.tables[0]}_windows"):
             stranger.delete_table(name, disable=True)
         driver.wait_sent(driver.total + 5_000)
-    check(scene, worker)
-    assert worker.entries("the sink's tables are new or were emptied: writing all counts again")
+    expected = scene.verifier.check_live(worker)
+    scene.verifier.wait_in_hbase(worker)
+    scene.verifier.check_hbase(expected, refilled=True)
+    assert worker.entries("the sink's tables are new or were emptied: writing all counts of the state again")
     scene.stop()
 
 

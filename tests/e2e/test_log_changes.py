@@ -6,7 +6,7 @@ import pytest
 
 from tests import kafka
 from tests.e2e.conftest import MakeScene
-from tests.e2e.driver import Driver
+from tests.e2e.driver import BACK_MS, Driver
 from tests.e2e.scene import Scene
 from tests.e2e.workers import Worker
 from tests.waiting import wait_for
@@ -27,9 +27,10 @@ def counted(scene: Scene, *, seed: int, records: int = 10_000) -> Worker:
     return worker
 
 
-def send_more(scene: Scene, *, seed: int, records: int) -> None:
-    """While no worker runs."""
-    with Driver(scene.bootstrap, scene.topic, partitions=scene.partitions, seed=seed) as driver:
+def send_more(scene: Scene, *, seed: int, records: int, later_ms: int = 0) -> None:
+    """While no worker runs; `later_ms` by the input's clock after what other drivers began with."""
+    back_ms = BACK_MS - later_ms
+    with Driver(scene.bootstrap, scene.topic, partitions=scene.partitions, seed=seed, back_ms=back_ms) as driver:
         driver.wait_sent(records)
         driver.stop()
 
@@ -59,10 +60,11 @@ def test_a_topic_made_anew_and_filled_past_our_offset_is_refused(make_scene: Mak
 
 def test_deleted_records_are_a_gap_that_only_the_operator_can_accept(make_scene: MakeScene) -> None:
     scene = make_scene(partitions=1)
-    worker = counted(scene, seed=33)
+    worker = counted(scene, seed=33, records=45_000)  # 15 minutes: the gap can't touch the first of them
     (end,) = scene.verifier.ends().values()
-    send_more(scene, seed=34, records=1_000)
+    send_more(scene, seed=34, records=1_000, later_ms=900_000)
     begin = end + 100
+    (before,) = scene.verifier.log().values()
     kafka.run_apart(kafka.delete_records(scene.bootstrap, scene.topic, {0: begin}))
     advice = f"--accept-gap {scene.topic}-0:{end}-{begin - 1}"
     assert advice in refused(worker)
@@ -73,6 +75,22 @@ def test_deleted_records_are_a_gap_that_only_the_operator_can_accept(make_scene:
     worker.terminate()
     worker.start()
     worker.wait_ready()
+    # Everything but what is gone is counted, and what that may have belonged to is marked.
+    send_more(scene, seed=36, records=500, later_ms=950_000)
+    scene.verifier.wait_caught_up(worker)
+    whole = before + [one for one in scene.verifier.log()[0] if one.offset > before[-1].offset]
+    seen = [one for one in whole if one.offset < end or one.offset >= begin]
+    expected = scene.verifier.recount({0: seen})
+    scene.verifier.check_changelog(expected)
+    scene.verifier.check_api(expected, worker)
+    last_before = max((one for one in seen if one.offset < end), key=lambda one: one.offset).timestamp
+    first_after = min((one for one in seen if one.offset >= begin), key=lambda one: one.offset).timestamp
+    for table, window_ms in zip(scene.tables, (60_000, 120_000, 300_000), strict=True):
+        low, high = last_before - 600_000 - window_ms, first_after + 60_000
+        partial = scene.verifier.partial(table)
+        assert partial == {start: low < start <= high for start in partial}
+        assert any(partial.values())
+    assert not all(scene.verifier.partial(scene.tables[0]).values())
 
 
 @pytest.mark.parametrize("local_state", ["kept", "gone"])

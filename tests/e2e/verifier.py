@@ -10,6 +10,7 @@ import json
 import struct
 import time
 import tomllib
+import urllib.error
 import zlib
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import happybase
+import pytest
 
 from domain import rows
 from domain.certificate import Certificate
@@ -38,12 +40,14 @@ CLASSES = ("on_time", "late", "expired")
 RECOVERY_S = 60.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Expected:
-    """The log of every partition, and what every table must show of it."""
+    """The log of every partition, and what every table must show of it; then what was seen."""
 
     log: dict[int, list[Record]]
     tables: dict[str, dict[int, dict[str, Any]]]
+    dropped: int = 0  # windows that had left the state, over tables and partitions
+    finals: int = 0
 
     @property
     def records(self) -> int:
@@ -68,7 +72,13 @@ class Verifier:
 
     def expect(self) -> Expected:
         """Read the topic and recount it."""
-        log = run_apart(kafka.read_topic(self._bootstrap, self._topic, max_partition_fetch_bytes=8 << 20))
+        return self.recount(self.log())
+
+    def log(self) -> dict[int, list[Record]]:
+        return run_apart(kafka.read_topic(self._bootstrap, self._topic, max_partition_fetch_bytes=8 << 20))
+
+    def recount(self, log: dict[int, list[Record]]) -> Expected:
+        """What every table must show of a log."""
         tables = {}
         for table in self._config.get("tables", ()):
             tables[table["name"]] = {
@@ -147,16 +157,62 @@ class Verifier:
 
     def check_changelog(self, expected: Expected) -> None:
         ends = self.ends()
+        expected.dropped = 0
         for partition, state in self.changelog().items():
             for table, by_partition in expected.tables.items():
-                self._check_state(table, by_partition[partition], state, ends[partition])
+                expected.dropped += self._check_state(table, by_partition[partition], state, ends[partition])
             if "archive" in self._config.get("sinks", {}):
                 archive = decode_follower(state[rows.progress_key(Role.ARCHIVE)])
                 assert archive.next_offset == ends[partition], "the archive's progress"
 
-    def _check_state(self, table: str, want: dict[str, Any], state: dict[bytes, bytes], end: int) -> None:
+    def check_finals(self, expected: Expected, deadline_s: float = 30) -> None:
+        """Every on-time cell of every closed window, once; they come a checkpoint or two after the close."""
+        expected.finals = 0
+        for config in self._config["tables"]:
+            if "finals_topic" not in config:
+                continue
+            table, topic = config["name"], config["finals_topic"]
+            want = [
+                (partition, start, key, cell[0])
+                for partition, one in expected.tables[table].items()
+                for start, by_key in one["cells"].items()
+                if start + duration_ms(config["window"]) + duration_ms(config["grace"]) <= one["stream_time"]
+                for key, cell in by_key.items()
+                if cell[0]
+            ]
+            found = self._wait_finals(topic, len(want), deadline_s)
+            assert sorted((p, v["window_start"], k, v["on_time"]) for p, k, v in found) == sorted(want), (
+                f"finals of {table}"
+            )
+            for partition, _, value in found:
+                last = expected.tables[table][partition]["certificates"][value["window_start"]]["on_time"]["last"]
+                assert value == {
+                    "table": table,
+                    "window_start": value["window_start"],
+                    "partition": partition,
+                    "on_time": value["on_time"],
+                    "offset": last,
+                    "partial": False,
+                }
+            expected.finals += len(found)
+
+    def _wait_finals(self, topic: str, count: int, deadline_s: float) -> list[tuple[int, str, dict[str, Any]]]:
+        wait_for(f"{count} records in {topic}", lambda: len(self._finals(topic)) >= count, deadline_s)
+        return self._finals(topic)
+
+    def _finals(self, topic: str) -> list[tuple[int, str, dict[str, Any]]]:
+        """(partition, key as the oracle writes it, value) of each record."""
+        return [
+            (partition, base64.b64encode(one.key or b"").decode(), json.loads(one.value or b""))
+            for partition, records in run_apart(kafka.read_topic(self._bootstrap, topic)).items()
+            for one in records
+        ]
+
+    def _check_state(self, table: str, want: dict[str, Any], state: dict[bytes, bytes], end: int) -> int:
+        """Returns how many windows had left the state."""
         cells: dict[int, dict[bytes, list[int]]] = {}
         certificates: dict[int, Any] = {}
+        dropped: set[int] = set()
         for key, value in state.items():
             parsed = parse_key(key)
             assert parsed is not None
@@ -166,16 +222,22 @@ class Verifier:
                 cell = rows.unpack_cell(value)
                 cells.setdefault(parsed.start_ms, {})[parsed.tail] = [cell.on_time, cell.late, cell.offset]
             elif parsed.kind is Kind.CERTIFICATE:
-                certificates[parsed.start_ms] = plain(rows.unpack_certificate(value))
-        assert cells == {
-            start: {base64.b64decode(key): cell for key, cell in by_key.items()}
-            for start, by_key in want["cells"].items()
-        }, f"cells of {table}"
+                certificate = rows.unpack_certificate(value)
+                certificates[parsed.start_ms] = plain(certificate)
+                dropped |= {parsed.start_ms} if certificate.dropped else set()
+        too_early = dropped - self.expired(table, want)
+        assert not too_early, f"cells of {table} dropped before their time: {sorted(too_early)}"
+        assert cells.keys() >= want["cells"].keys() - dropped, f"windows of {table}"
+        for start, by_key in cells.items():
+            counted = {base64.b64decode(key): cell for key, cell in want["cells"][start].items()}
+            # A window that is being dropped has some of them left.
+            assert by_key == counted or (start in dropped and by_key.items() <= counted.items()), f"cells of {table}"
         assert certificates == want["certificates"], f"certificates of {table}"
         progress = decode_state(state[rows.progress_key(Role.STATE, table)])
         assert progress.tallies == want["tallies"], f"tallies of {table}"
         assert progress.stream_time == want["stream_time"], f"stream time of {table}"
         assert progress.next_offset == end, f"position of {table}"
+        return len(dropped)
 
     # -- HTTP ----------------------------------------------------------------------------------
 
@@ -201,21 +263,62 @@ class Verifier:
             start: {kind: sum(certificate_of(one, start)[kind]["count"] for one in want) for kind in CLASSES}
             for start in starts
         }, f"windows of {table}"
+        dropped = {one["start_ms"] for one in answer["windows"] if one["dropped"]}
+        may_be = set().union(*(self.expired(table, one) for one in want))
+        assert dropped <= may_be, f"windows of {table} dropped before their time"
         for start in starts:
-            cells: Counter[tuple[bytes, int]] = Counter()
-            for one in want:
-                for key, (on_time, late, _) in one["cells"].get(start, {}).items():
-                    cells[base64.b64decode(key), 0] += on_time
-                    cells[base64.b64decode(key), 1] += late
-            detail = worker.get(f"/api/v1/tables/{table}/windows/{start}?top=1000")
-            assert detail["complete"]
-            assert detail["top_exact"]
-            top: dict[tuple[bytes, int], int] = {}
-            for one in detail["top"]:
-                key = one["key"].encode() if "key" in one else base64.b64decode(one["key_base64"])
-                top[key, 0], top[key, 1] = one["on_time"], one["late"]
-            assert len(top) < 2000, "more keys than one answer shows: compare fewer"
-            assert top == dict(cells), f"keys of {table} in window {start}"
+            if start not in dropped:
+                self._check_keys(table, start, want, worker.get(f"/api/v1/tables/{table}/windows/{start}?top=1000"))
+            elif "hbase" not in self._config.get("sinks", {}):
+                with pytest.raises(urllib.error.HTTPError) as gone:
+                    worker.get(f"/api/v1/tables/{table}/windows/{start}")
+                with gone.value as answer_404:
+                    assert answer_404.code == 404
+
+    def _check_keys(self, table: str, start: int, want: list[dict[str, Any]], detail: dict[str, Any]) -> None:
+        cells: Counter[tuple[bytes, int]] = Counter()
+        for one in want:
+            for key, (on_time, late, _) in one["cells"].get(start, {}).items():
+                cells[base64.b64decode(key), 0] += on_time
+                cells[base64.b64decode(key), 1] += late
+        assert detail["complete"]
+        assert detail["top_exact"]
+        top: dict[tuple[bytes, int], int] = {}
+        for one in detail["top"]:
+            key = one["key"].encode() if "key" in one else base64.b64decode(one["key_base64"])
+            top[key, 0], top[key, 1] = one["on_time"], one["late"]
+        assert len(top) < 2000, "more keys than one answer shows: compare fewer"
+        assert top == dict(cells), f"keys of {table} in window {start}"
+
+    def expired(self, table: str, one: dict[str, Any]) -> set[int]:
+        """Windows of one partition that take in nothing more."""
+        (config,) = (found for found in self._config["tables"] if found["name"] == table)
+        age_ms = duration_ms(config["window"]) + duration_ms(config["retention"])
+        return {start for start in one["certificates"] if start + age_ms <= one["stream_time"]}
+
+    def partial(self, table: str) -> dict[int, bool]:
+        """Of each window with a certificate in partition 0: whether it says so."""
+        found = {}
+        for key, value in self.changelog()[0].items():
+            parsed = parse_key(key)
+            assert parsed is not None
+            if (parsed.kind, parsed.table) == (Kind.CERTIFICATE, table):
+                found[parsed.start_ms] = rows.unpack_certificate(value).partial
+        return found
+
+    def check_past(self, expected: Expected, worker: Worker) -> int:
+        """Once everything is in HBase: the keys of windows that left the state; returns how many windows those are."""
+        checked = 0
+        for table, by_partition in expected.tables.items():
+            want = list(by_partition.values())
+            starts = sorted({start for one in want for start in one["certificates"]})
+            answer = worker.get(f"/api/v1/tables/{table}/windows?from={starts[0]}&to={starts[-1] + 1}")
+            for start in [one["start_ms"] for one in answer["windows"] if one["dropped"]]:
+                detail = worker.get(f"/api/v1/tables/{table}/windows/{start}?top=1000")
+                assert detail["source"] == "hbase"
+                self._check_keys(table, start, want, detail)
+                checked += 1
+        return checked
 
     # -- the archive ---------------------------------------------------------------------------
 
@@ -292,11 +395,15 @@ class Verifier:
         finally:
             connection.close()
 
-    def check_hbase(self, expected: Expected) -> None:
-        """Every row, column, version, certificate and frontier; every record's row."""
+    def check_hbase(self, expected: Expected, *, refilled: bool = False) -> None:
+        """Every row, column, version, certificate and frontier; every record's row.
+
+        `refilled`: the tables were emptied, and what had left the state by then is not there any more.
+        """
         with self._hbase() as stranger:
             for table, by_partition in expected.tables.items():
-                check_counts(stranger, table, by_partition, self.ends())
+                gone = {p: self.expired(table, one) if refilled else set() for p, one in by_partition.items()}
+                check_counts(stranger, table, by_partition, self.ends(), gone)
             self._check_events(stranger, expected)
 
     def _check_events(self, stranger: happybase.Connection, expected: Expected) -> None:
@@ -321,6 +428,7 @@ class Verifier:
         """Once the driver has stopped: wait for the end, then compare changelog and API."""
         self.wait_caught_up(worker, archive=archive)
         expected = self.expect()
+        self.check_finals(expected)
         self.check_changelog(expected)
         self.check_api(expected, worker)
         return expected
@@ -337,23 +445,29 @@ def _host_port(address: str) -> tuple[str, int]:
 
 
 def check_counts(
-    stranger: happybase.Connection, table: str, want: dict[int, dict[str, Any]], ends: dict[int, int]
+    stranger: happybase.Connection,
+    table: str,
+    want: dict[int, dict[str, Any]],
+    ends: dict[int, int],
+    gone: dict[int, set[int]],
 ) -> None:
-    """One table in HBase, written down once more from the format's description."""
-    cells: dict[bytes, dict[bytes, int]] = {}
+    """One table in HBase, written down once more from the format's description; what is `gone` may lack."""
+    cells: dict[tuple[bytes, bytes], int] = {}
+    may_lack: set[tuple[bytes, bytes]] = set()
     for partition, one in want.items():
         for start, by_key in one["cells"].items():
             for text, (on_time, late, _) in by_key.items():
                 key = base64.b64decode(text)
-                row = cells.setdefault(b"%02x|%015d|%s" % (zlib.crc32(key) % 256, start, key), {})
-                row |= {f"c:n{partition}".encode(): on_time} if on_time else {}
-                row |= {f"c:l{partition}".encode(): late} if late else {}
-    found: dict[bytes, dict[bytes, int]] = {}
+                row = b"%02x|%015d|%s" % (zlib.crc32(key) % 256, start, key)
+                counts = {(row, b"c:n%d" % partition): on_time, (row, b"c:l%d" % partition): late}
+                cells |= {place: count for place, count in counts.items() if count}
+                may_lack |= counts.keys() if start in gone[partition] else set()
+    found: dict[tuple[bytes, bytes], int] = {}
     for row_key, columns in stranger.table(f"recount_{table}").scan(include_timestamp=True):
-        found[row_key] = {name: int.from_bytes(value, "big") for name, (value, _) in columns.items()}
+        found |= {(row_key, name): int.from_bytes(value, "big") for name, (value, _) in columns.items()}
         for name, (_, version) in columns.items():
             assert 2**48 < version <= 2**48 + ends[int(name[3:])], f"{row_key!r} {name!r} has version {version}"
-    assert found == cells, f"HBase rows of {table}"
+    assert {**{place: cells[place] for place in may_lack & cells.keys()}, **found} == cells, f"HBase rows of {table}"
     windows = dict(stranger.table(f"recount_{table}_windows").scan())
     assert json.loads(windows.pop(b"owner")[b"c:owner"])["format"] == 1
     frontier = {}
@@ -368,6 +482,10 @@ def check_counts(
             assert name[:3] == b"c:w"
             certificates[int(name[3:])][int(row_key)] = plain(rows.unpack_certificate(value))
     assert certificates == {partition: one["certificates"] for partition, one in want.items()}, f"HBase, {table}"
+
+
+def duration_ms(text: str) -> int:
+    return int(text[:-1]) * {"s": 1_000, "m": 60_000, "h": 3_600_000}[text[-1]]
 
 
 def plain(one: Certificate) -> dict[str, Any]:

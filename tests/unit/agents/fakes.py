@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ class FakeWriter(ChangelogWriter):
         self.closing = False
         self.close_gate: asyncio.Event | None = None
 
-    async def _commit(self, producer: Any, rows: Sequence[Row]) -> int:
+    async def _commit(self, producer: Any, rows: Sequence[Row], finals: Mapping[str, Sequence[Row]]) -> int:
         self.begun += 1
         if self.gate is not None:
             await self.gate.wait()

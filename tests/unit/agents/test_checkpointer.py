@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
 
@@ -16,6 +16,7 @@ from agents.partition import Partition, TableFold, first_progress
 from domain.errors import FencedError, TaintedError
 from domain.record import Batch
 from domain.rows import Role, Row, progress_key
+from tables.changelog import NO_FINALS
 from tables.rocksdb import Position, RocksSettings
 from tests.unit.agents.clock import pass_time, until
 from tests.unit.agents.fakes import (
@@ -55,9 +56,9 @@ class LoggedWriter(FakeWriter):
         super().__init__(FakeLog())
         self._steps = steps
 
-    async def commit(self, rows: Sequence[Row]) -> int:
+    async def commit(self, rows: Sequence[Row], finals: Mapping[str, Sequence[Row]] = NO_FINALS) -> int:
         self._steps.append("writer.commit")
-        return await super().commit(rows)
+        return await super().commit(rows, finals)
 
 
 class Scene:

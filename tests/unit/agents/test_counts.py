@@ -101,7 +101,7 @@ class Scene:
         checkpoint = self.partition.cut() or self.partition.first_cut()
         encoded = checkpoint.encode(self.store)
         self.store.commit(encoded.rows, Position(STATE_ID, 0))
-        self.partition.committed(checkpoint)
+        self.partition.committed(checkpoint, encoded)
         return lambda: self.follower.offer(encoded.tables["views"], checkpoint.tables[0].progress)
 
     def tear(self, keys: str) -> Ahead:

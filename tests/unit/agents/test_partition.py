@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,8 @@ import pytest
 from agents.partition import Checkpoint, Followed, Partition, TableFold, first_progress
 from domain.fold import Ahead
 from domain.keys import encode_key
-from domain.progress import FollowerProgress, Witness, decode_follower, decode_state, record_crc
-from domain.rows import Kind, Role, parse_key, progress_key
+from domain.progress import Cut, FollowerProgress, Witness, decode_follower, decode_state, record_crc
+from domain.rows import Kind, Role, parse_key, progress_key, table_prefix, unpack_certificate
 from domain.spec import TableSpec
 from tables.rocksdb import RocksStore
 from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, counted, open_store
@@ -46,8 +47,9 @@ def cut(partition: Partition) -> Checkpoint:
 
 def commit(partition: Partition) -> Checkpoint:
     checkpoint = cut(partition)
-    partition.store.commit(checkpoint.encode(partition.store).rows)
-    partition.committed(checkpoint)
+    encoded = checkpoint.encode(partition.store)
+    partition.store.commit(encoded.rows)
+    partition.committed(checkpoint, encoded)
     return checkpoint
 
 
@@ -144,7 +146,7 @@ def test_the_group_offset_is_what_every_table_has_committed(store: RocksStore) -
     partition.fold(batch(4, "abcdef"))
     checkpoint = cut(partition)
     assert partition.group_offset() == 4, "not before it is committed"
-    partition.committed(checkpoint)
+    partition.committed(checkpoint, checkpoint.encode(store))
     assert partition.group_offset() == 10
 
 
@@ -161,13 +163,13 @@ def test_archive_progress_in_a_cut_is_what_was_durable_at_the_cut(store: RocksSt
     partition.fold(batch(0, "abcdef"))
     checkpoint = cut(partition)
     assert not checkpoint.followers, "it stands where it is committed"
-    partition.committed(checkpoint)
+    partition.committed(checkpoint, checkpoint.encode(store))
     partition.logs[Role.ARCHIVE].reached(3)
     checkpoint = cut(partition)
     partition.logs[Role.ARCHIVE].reached(5)
     assert [progress for _, progress in checkpoint.followers] == [archive(3)]
     assert partition.logs[Role.ARCHIVE].committed == archive(2)
-    partition.committed(checkpoint)
+    partition.committed(checkpoint, checkpoint.encode(store))
     assert partition.logs[Role.ARCHIVE].committed == archive(3)
     assert [progress for _, progress in cut(partition).followers] == [archive(5)]
 
@@ -177,3 +179,38 @@ def test_reading_starts_where_the_slowest_of_tables_and_archive_is(store: RocksS
     assert Partition(TOPIC, 0, store, STATE_ID, tables).next_offset == 7
     assert Partition(TOPIC, 0, store, STATE_ID, tables, logs(3)).next_offset == 3
     assert Partition(TOPIC, 0, store, STATE_ID, tables, logs(8)).next_offset == 7
+
+
+def partial(store: RocksStore, spec: TableSpec = VIEWS) -> dict[int, bool]:
+    """By window, counted from the first record's."""
+    found = {}
+    for key, value in store.scan(table_prefix(Kind.CERTIFICATE, spec.name)):
+        parsed = parse_key(key)
+        assert parsed is not None
+        found[(parsed.start_ms - NOW_MS) // 1000] = unpack_certificate(value).partial
+    return found
+
+
+def test_windows_a_gap_can_touch_are_partial_those_counted_before_it_too(store: RocksStore) -> None:
+    topic = replace(TOPIC, max_past_ms=2_000, max_future_ms=1_000)
+    folded = table()
+    partition = Partition(topic, 0, store, STATE_ID, [folded])
+    partition.fold(batch(0, "abcdef", step_ms=1000))
+    commit(partition)
+    assert not any(partial(store).values())
+    # Records 6 to 9 are gone: the last one before has time 5, the first one after time 10.
+    folded.cuts.append(Cut(6, 10, before_ms=NOW_MS + 5_000))
+    folded.standing.next_offset = partition.next_offset = 10
+    commit(partition)
+    assert not any(partial(store).values()), "not known yet"
+    partition.fold(batch(10, "a", step_ms=1000))
+    partition.fold(batch(11, "b", step_ms=1000))
+    partition.fold(batch(12, "c", step_ms=1000))
+    progress = commit(partition).tables[0].progress
+    assert progress.cuts == [Cut(6, 10, NOW_MS + 5_000, NOW_MS + 10_000)]
+    expected = dict.fromkeys([0, 1, 2], False) | dict.fromkeys([3, 4, 5, 10, 11], True) | {12: False}
+    assert partial(store) == expected
+    assert partition.tables[0].committed.cuts == progress.cuts
+    partition.fold(batch(13, "d", step_ms=0))
+    commit(partition)
+    assert partial(store)[0] is False

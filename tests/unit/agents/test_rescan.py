@@ -28,8 +28,9 @@ class Counted:
         self.partition.fold(batch(self.partition.next_offset, keys, step_ms=0))
         checkpoint = self.partition.cut()
         assert checkpoint is not None
-        self.partition.store.commit(checkpoint.encode(self.partition.store).rows, Position(STATE_ID, 0))
-        self.partition.committed(checkpoint)
+        encoded = checkpoint.encode(self.partition.store)
+        self.partition.store.commit(encoded.rows, Position(STATE_ID, 0))
+        self.partition.committed(checkpoint, encoded)
 
 
 @pytest.fixture

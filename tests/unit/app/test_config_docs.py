@@ -58,5 +58,5 @@ def text_of(name: str, value: Any) -> str | None:
 def test_every_setting_without_effect_is_listed() -> None:
     listed = PAGE.partition("## Settings without effect")[2]
     assert listed.count("\n* ") == len(INACTIVE)
-    for name in ("state.backend", "tables[].finals_topic", "checkpoint.max_records"):
+    for name in ("state.backend",):
         assert f"`{name}" in listed

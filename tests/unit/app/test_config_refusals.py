@@ -111,6 +111,16 @@ WRONG = [
     ('tables.0.dedup = "id"', "tables[0].dedup", "wants a section", '{ field = "id" }'),
     ('tables.0.finals_topic = "clicks"', "tables[0].finals_topic", "is a source topic", "another name"),
     ('tables.0.finals_topic = "clicks-clicks-changelog"', "tables[0].finals_topic", "is a changelog", "another name"),
+    (
+        (
+            'tables.0.finals_topic = "f"\n'
+            'tables.1 = { name = "other", topic = "more", key = ["a"], finals_topic = "f" }\n'
+            'topics.1 = { name = "more", event_time = { format = "kafka" } }'
+        ),
+        "tables[1].finals_topic",
+        "takes the finals of page_views",
+        "another name",
+    ),
     ('tables.1 = { name = "page_views", topic = "clicks", key = ["a"] }', "tables[1].name", "is tables[0]", "own name"),
     ('state.backend = "rock"', "state.backend", 'got "rock", wants "rocksdb" or "redis"', ""),
     ('state.backend = "redis"', "state.url", "missing", "redis://"),

@@ -164,9 +164,6 @@ def test_the_example_in_the_repository_is_right() -> None:
 
 
 def test_parts_of_later_versions_are_named_and_redis_refuses() -> None:
-    config = load(patched('tables.0.finals_topic = "f"'))
-    assert {found.setting for found in inactive_settings(config)} == {"tables[0].finals_topic"}
-    refuse_inactive(config)
     with pytest.raises(ConfigError, match=r"state.backend: .*Redis.*rocksdb"):
         refuse_inactive(load(patched('state = { backend = "redis", url = "redis://x" }')))
     assert inactive_settings(load()) == []
