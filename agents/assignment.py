@@ -17,6 +17,7 @@ import structlog
 from agents.checkpointer import Checkpointer, Committed
 from agents.counts import Backlog
 from agents.events import Listener
+from agents.fencing import still_ours
 from agents.following import Followers, FollowSettings, Putters
 from agents.opening import Opened, Opening, Sinks, UntoldError, to_the_end
 from agents.partition import MAX_RECORDS, Partition, gap
@@ -87,6 +88,7 @@ class Assignment:
         self._background: set[asyncio.Task[None]] = set()
         self._group_offsets: dict[Place, int] = {}
         self._closed = False
+        self._assigning = 0
         self._epoch = 0  # counts revokes: a restore that outlasts one is not ours any more
         self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
         self._putters = Putters(tables=len(self.tables))
@@ -102,12 +104,19 @@ class Assignment:
         """Where reading must go on; of a partition that waits, a position that its log has."""
         return self._waiting | {place: owned.partition.next_offset for place, owned in self._owned.items()}
 
+    def being_read(self) -> dict[Place, int]:
+        """Where each partition stands that should move when there is something to read."""
+        if self._assigning:
+            return {}  # Faust starts none before all are taken over
+        return {p: one.partition.next_offset for p, one in self._owned.items() if not one.followers.full}
+
     # -- gain and loss -------------------------------------------------------------------------
 
     async def assign(self, places: Iterable[Place]) -> None:
         """Take over partitions, in parallel. Cancelled by a new rebalance: what is half done is let go."""
         if self._closed:
             return
+        self._assigning += 1
         try:
             async with asyncio.TaskGroup() as group:
                 for place in places:
@@ -119,6 +128,8 @@ class Assignment:
             # It ends the worker in its own words; the caller is Faust, whose last word is a traceback.
             self._crash(error)
             await asyncio.Event().wait()
+        finally:
+            self._assigning -= 1
 
     async def _take_over_or_wait(self, place: Place) -> None:
         """The others don't wait for a partition that can't be told from a lost one: it begins later."""
@@ -134,18 +145,23 @@ class Assignment:
         """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker.
 
         `epoch` is that of the assignment it is for: a revoke ends it. Not `patient`: raises `UntoldError`.
+        Only the first try right after the assignment doesn't ask the group.
         """
+        ask = patient
         async with self._lock(place):
             try:
                 while place not in self._owned and self._epoch == epoch:
                     self._listener.restoring(place)
+                    if ask and not await self._still_ours(place, epoch):
+                        break
+                    ask = True
                     try:
                         opened = await self._opening.open(place)
                         if self._epoch == epoch:
                             self._own(place, opened)
                         else:  # revoked meanwhile; the cancel comes with the next assignment only
                             await to_the_end(opened.close())
-                    except (RetriableError, DependencyError, OSError) as err:
+                    except (RetriableError, DependencyError, FencedError, OSError) as err:
                         if isinstance(err, UntoldError) and not patient and self._epoch == epoch:
                             raise
                         if place in self._waiting:
@@ -155,6 +171,9 @@ class Assignment:
             finally:
                 if place not in self._owned:  # cancelled: somebody else restores it now
                     self._listener.dropped(place)
+
+    async def _still_ours(self, place: Place, epoch: int) -> bool:
+        return await still_ours(self._source, place, self._settings.fenced_patience_s, lambda: self._epoch == epoch)
 
     def _lock(self, place: Place) -> asyncio.Lock:
         """One opening or dropping of a partition at a time: a cancelled restore must not fence its successor."""
@@ -302,11 +321,10 @@ class Assignment:
         dropping = asyncio.create_task(self._drop(place, owned))
         self._watch(dropping)
         if isinstance(error, FencedError):
-            log.error("fenced: somebody initialised after us; dropping the partition", partition=str(place))
-            self._spawn(self._after_fence(place))
+            log.error("fenced: somebody initialised after us; asking the group", partition=str(place))
         else:
-            log.warning("commit outcome unknown: restoring", partition=str(place), reason=str(error))
-            self._spawn(self._again(place, dropping))
+            log.warning("commit outcome unknown: asking the group", partition=str(place), reason=str(error))
+        self._spawn(self._again(place, dropping))
 
     def _follower_ended(self, partition: Partition, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
@@ -332,11 +350,6 @@ class Assignment:
             owned = self._owned.get(place)
             if owned is not None and not owned.followers.full:
                 self._source.resume(place)
-
-    async def _after_fence(self, place: Place) -> None:
-        """Wait for the rebalance that explains it; `revoke` cancels this. None comes: we must not go on."""
-        await asyncio.sleep(self._settings.fenced_patience_s)
-        raise FencedError(f"{place}: another process writes its changelog, and no rebalance took it from us")
 
     async def _recover_archive(self, place: Place) -> None:
         """Finish what dead owners left open. Never on the way of counting; tried again for ever."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import NamedTuple, Protocol
 
 from tables.changelog import Bounds
@@ -24,6 +25,15 @@ class SourceRecord(NamedTuple):
     value: bytes | None
 
 
+class GroupAnswer(Enum):
+    """What the group answers to a heartbeat of our membership."""
+
+    ACCEPTED = "accepted"
+    REBALANCING = "rebalance in progress"
+    UNKNOWN = "unknown member"
+    REPLACED = "fenced instance"
+
+
 class Source(Protocol):
     """Questions about source logs, and the reading position.
 
@@ -43,6 +53,9 @@ class Source(Protocol):
 
     async def commit_group_offsets(self, offsets: dict[Place, int]) -> None:
         """For lag tools only: never read back but to notice lost state. Failures are ignored."""
+
+    async def ask_group(self) -> GroupAnswer:
+        """One heartbeat under our member id and generation."""
 
     async def seek(self, place: Place, offset: int) -> None: ...
 

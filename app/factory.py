@@ -105,8 +105,10 @@ async def build_worker(
     await web.start()  # its port is part of the URL that the app advertises
     membership.self_url = config.web.advertise or web.url
     session_s = config.kafka.session_timeout.ms / 1000
-    service = ServiceSettings(config.app.id, bootstrap, _data_dir(config), membership.self_url, session_s)
-    app = RecountApp(service, names, assignment.positions, assignment.assign, assignment.revoke)
+    service = ServiceSettings(
+        config.app.id, bootstrap, _data_dir(config), membership.self_url, session_s, config.app.instance
+    )
+    app = RecountApp(service, names, assignment.positions, assignment.assign, assignment.revoke, crash)
     membership.app = app
     app.count_with(count_agent(assignment, crash))
     source.attach(app)

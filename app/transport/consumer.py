@@ -13,6 +13,7 @@ from faust.types import TP, ConsumerMessage
 from agents.partition import gap
 from agents.source import Place
 from app.transport.fetch import fetch
+from app.transport.group import GroupMember
 from domain.errors import RefusedError
 from domain.record import Batch
 
@@ -33,6 +34,15 @@ class BatchSchema(faust.Schema):  # type: ignore[misc]
 
 class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """The thread that owns the aiokafka consumer and its heartbeats."""
+
+    async def on_start(self) -> None:
+        await super().on_start()
+        # It joins when Faust subscribes, later.
+        GroupMember.take_over(self._consumer._coordinator, self._ended)
+
+    def _ended(self, error: BaseException) -> None:
+        """Without a membership there is nothing to go on with: told in the app's own loop."""
+        self.parent_loop.call_soon_threadsafe(self.app.give_up, error)
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)

@@ -13,6 +13,7 @@ from mode.supervisors import CrashingSupervisor
 from yarl import URL
 
 from app.transport.consumer import BatchSchema, BatchTransport, Positions
+from app.transport.group import Assignor
 from app.transport.recovery import Assign, RestoreTables
 
 BUFFERED_BATCHES = 8
@@ -25,6 +26,7 @@ class ServiceSettings:
     data_dir: Path
     url: str  # advertised: how other workers reach this one
     session_timeout_s: float
+    instance: str  # of the group: its partitions wait for it over a restart
 
 
 class _NoWeb(BootStrategy):  # type: ignore[misc]
@@ -43,9 +45,11 @@ class RecountApp(faust.App):  # type: ignore[misc]
         positions: Positions,
         assign: Assign,
         revoke: Callable[[], Awaitable[None]],
+        give_up: Callable[[BaseException], None],
     ) -> None:
         self.source_topics = frozenset(topics)
         self.assign = assign
+        self.give_up = give_up
         self._positions = positions
         session_s = settings.session_timeout_s
         super().__init__(
@@ -57,12 +61,14 @@ class RecountApp(faust.App):  # type: ignore[misc]
             web_enabled=False,
             topic_disable_leader=True,
             TableManager=RestoreTables,
+            PartitionAssignor=Assignor,
             agent_supervisor=CrashingSupervisor,
             stream_wait_empty=False,
             stream_buffer_maxsize=BUFFERED_BATCHES,
             stream_recovery_delay=0.0,
+            consumer_group_instance_id=settings.instance,
             broker_session_timeout=session_s,
-            broker_heartbeat_interval=session_s / 4,
+            broker_heartbeat_interval=min(session_s / 4, 3.0),
             broker_rebalance_timeout=max(3 * session_s, 10.0),
             broker_request_timeout=max(2 * session_s, 20.0),
             broker_max_poll_interval=30 * 86_400.0,  # paused partitions aren't a sign of death: followers wait for days

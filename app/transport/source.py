@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
-from agents.source import Place, SourceRecord
+from agents.source import GroupAnswer, Place, SourceRecord
+from app.transport.group import GroupMember
 from app.transport.service import RecountApp
 from domain.errors import SinkUnavailableError
 from tables.changelog import Bounds
@@ -23,6 +24,7 @@ log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 DEADLINE_S = 20.0
+ASK_S = 5.0
 
 
 class KafkaSource:
@@ -113,6 +115,15 @@ class KafkaSource:
             await thread.call_thread(commit)
         except (KafkaError, TimeoutError) as err:
             log.info("group offset not committed: lag tools only", reason=repr(err))
+
+    async def ask_group(self) -> GroupAnswer:
+        thread = self._running.consumer._thread
+
+        async def ask() -> GroupAnswer:
+            member = cast("GroupMember", thread._ensure_consumer()._coordinator)
+            return await asyncio.wait_for(member.ask(), ASK_S)
+
+        return cast("GroupAnswer", await self._bounded(thread.call_thread(ask)))
 
     async def seek(self, place: Place, offset: int) -> None:
         consumer = self._running.consumer

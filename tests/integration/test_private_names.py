@@ -10,14 +10,18 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.consumer import fetcher
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.record.default_records import DefaultRecordBatch
 from aiokafka.record.memory_records import MemoryRecords
 from faust.app.base import App, BootStrategy
+from faust.assignor.client_assignment import ClientMetadata
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 
 from app.transport.consumer import BatchConsumer, BatchThread, BatchTransport
+from app.transport.group import Assignor, GroupMember
 from app.transport.recovery import RestoreRecovery, RestoreTables
 from app.transport.service import RecountApp, ServiceSettings
 from tests import kafka
@@ -25,6 +29,11 @@ from tests import kafka
 OVERRIDDEN = [
     (BatchThread, driver.AIOKafkaConsumerThread, "_create_worker_consumer"),
     (BatchThread, driver.AIOKafkaConsumerThread, "_fetch_records"),
+    (BatchThread, driver.AIOKafkaConsumerThread, "on_start"),
+    (GroupMember, GroupCoordinator, "_send_req"),
+    (GroupMember, GroupCoordinator, "_push_error_to_user"),
+    (GroupMember, GroupCoordinator, "_on_join_complete"),
+    (Assignor, PartitionAssignor, "on_assignment"),
     (BatchConsumer, driver.Consumer, "_new_consumer_thread"),
     (BatchConsumer, driver.Consumer, "getmany"),
     (BatchConsumer, driver.Consumer, "perform_seek"),
@@ -55,6 +64,13 @@ USED = [
             "is_transactional",
         )
     ],
+    (GroupCoordinator, "ensure_coordinator_known"),
+    (GroupCoordinator, "coordinator_dead"),
+    (GroupCoordinator, "request_rejoin"),
+    (GroupCoordinator, "_lookup_assignor"),
+    (GroupCoordinator, "_get_metadata_snapshot"),
+    (PartitionAssignor, "_url"),
+    (ClientMetadata, "loads"),
     (driver.AIOKafkaConsumerThread, "call_thread"),
     (driver.AIOKafkaConsumerThread, "_ensure_consumer"),
     (driver.Consumer, "_wait_next_records"),
@@ -121,6 +137,25 @@ def test_settings_given_to_a_consumer_before_its_start_count(kafka_bootstrap: st
         assert f"self.{name}" in source, f"AIOKafkaConsumer.start no longer reads {name}"
 
 
+async def test_a_coordinator_can_be_made_ours(kafka_bootstrap: str) -> None:
+    async with kafka.reader(kafka_bootstrap, group_id=kafka.unique("group"), group_instance_id="i1") as consumer:
+        coordinator = consumer._coordinator
+        assert type(coordinator) is GroupCoordinator
+        GroupMember.take_over(coordinator, print)
+        assert not _lacking(
+            coordinator,
+            "member_id",
+            "generation",
+            "group_id",
+            "_group_instance_id",
+            "_subscription",
+            "_cluster",
+            "_group_subscription",
+            "_metadata_snapshot",
+            "_coordination_task",
+        )
+
+
 async def test_a_producers_attributes(kafka_bootstrap: str) -> None:
     async with kafka.producer(kafka_bootstrap, transactional_id=kafka.unique("names")) as producer:
         assert not _lacking(producer, "_closed", "_sender", "client")
@@ -134,8 +169,8 @@ async def app(tmp_path: Path) -> AsyncIterator[RecountApp]:
 
     async def revoke() -> None: ...
 
-    settings = ServiceSettings("a", "127.0.0.1:1", tmp_path, "http://127.0.0.1:1", 6.0)
-    app = RecountApp(settings, ["t"], dict, assign, revoke)
+    settings = ServiceSettings("a", "127.0.0.1:1", tmp_path, "http://127.0.0.1:1", 6.0, "i1")
+    app = RecountApp(settings, ["t"], dict, assign, revoke, print)
     yield app
     app.consumer._thread.thread_loop.close()  # made with the consumer; nothing ran in it
 
@@ -144,6 +179,8 @@ async def test_the_app_is_made_of_our_parts(app: RecountApp) -> None:
     assert isinstance(app.transport, BatchTransport)
     assert isinstance(app.consumer, BatchConsumer)
     assert isinstance(app.consumer._thread, BatchThread)
+    assert isinstance(app.assignor, Assignor)
+    assert app.conf.consumer_group_instance_id == "i1"
     assert isinstance(app.tables, RestoreTables)
     assert isinstance(app.tables.recovery, RestoreRecovery)
     assert not app.boot_strategy.enable_web

@@ -14,7 +14,7 @@ import numpy as np
 from agents.follower import Synced
 from agents.opening import Opened, Opening, to_the_end
 from agents.partition import Followed, Partition, TableFold, first_progress
-from agents.source import Place, SourceRecord
+from agents.source import GroupAnswer, Place, SourceRecord
 from domain.errors import FencedError, RecountError, SinkUnavailableError
 from domain.progress import FollowerProgress, StateProgress, decode_follower, decode_state
 from domain.record import Batch, TimedBatch
@@ -205,6 +205,9 @@ class FakeSource:
         self.positions: dict[Place, int] = {}
         self.did: list[tuple[str, Place] | tuple[str, Place, int]] = []
         self.group_offsets: dict[Place, int] = {}
+        self.answers: list[GroupAnswer | Exception] = []  # of the group, to its next questions; then it accepts
+        self.asked = 0
+        self.gate: asyncio.Event | None = None  # holds the group's answers up
 
     async def bounds(self, place: Place) -> Bounds:
         return self.log
@@ -220,6 +223,15 @@ class FakeSource:
 
     async def commit_group_offsets(self, offsets: dict[Place, int]) -> None:
         self.group_offsets.update(offsets)
+
+    async def ask_group(self) -> GroupAnswer:
+        self.asked += 1
+        if self.gate is not None:
+            await self.gate.wait()
+        answer = self.answers.pop(0) if self.answers else GroupAnswer.ACCEPTED
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     async def seek(self, place: Place, offset: int) -> None:
         self.did.append(("seek", place, offset))

@@ -14,7 +14,7 @@ from agents.assignment import RETRY_S, Assignment, AssignmentSettings
 from agents.follower import FollowerSettings
 from agents.following import FollowSettings
 from agents.opening import Sinks, UntoldError
-from agents.source import Place
+from agents.source import GroupAnswer, Place
 from domain.errors import DependencyError, FencedError, RecountError, RefusedError, SinkUnavailableError, TaintedError
 from domain.record import Batch
 from domain.rows import Role
@@ -676,14 +676,49 @@ async def test_the_drop_of_one_owner_is_told_before_the_restore_of_the_next(make
     assert scene.listener.of(P0)[-3:] == ["dropped", "restoring", "owned"]
 
 
-async def test_a_fenced_writer_is_dropped_and_not_initialised_again(make_scene: MakeScene) -> None:
-    scene = make_scene(interval_s=1.0)
+# -- the group is asked before a partition is initialised again ------------------------------------
+
+AWAY = SinkUnavailableError("Kafka", "no answer")
+NOT_OURS = [GroupAnswer.REBALANCING, GroupAnswer.UNKNOWN]
+
+
+async def fail(scene: Scene, how: str) -> None:
+    """Own P0, fold two records, and lose the commit: to somebody who initialised, or to an unknown outcome."""
     await scene.assignment.assign([P0])
-    scene.log().epoch += 1  # somebody else's InitProducerId
-    began = asyncio.get_running_loop().time()
+    assert scene.source.asked == 0, "the group has just given it to us"
+    if how == "fenced":
+        scene.log().epoch += 1
+    else:
+        scene.writer().errors = [TaintedError("outcome unknown")]
     await scene.take(batch(0, "ab"))
     await scene.wait_told("dropped")
-    assert isinstance(scene.listener.failures[0], FencedError)
+
+
+@pytest.mark.parametrize("how", ["fenced", "tainted"])
+async def test_the_owner_that_the_group_accepts_initialises_again_and_counts_on(
+    make_scene: MakeScene, how: str
+) -> None:
+    scene = make_scene(interval_s=1.0)
+    await fail(scene, how)
+    assert isinstance(scene.listener.failures[0], FencedError if how == "fenced" else TaintedError)
+    await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
+    assert scene.source.asked == 1
+    assert scene.source.did == [("pause", P0), ("seek", P0, 0), ("resume", P0)]
+    await scene.take(batch(0, "ab"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == {"a": 1, "b": 1}
+    assert scene.crashes == []
+
+
+@pytest.mark.parametrize("answer", NOT_OURS)
+@pytest.mark.parametrize("how", ["fenced", "tainted"])
+async def test_what_the_group_does_not_accept_is_not_initialised_and_ends_the_worker(
+    make_scene: MakeScene, how: str, answer: GroupAnswer
+) -> None:
+    scene = make_scene(interval_s=1.0)
+    scene.source.answers = [answer]  # and would accept later: what a membership has lost stays lost
+    began = asyncio.get_running_loop().time()
+    await fail(scene, how)
     await pass_time(25)
     assert scene.opening.asked == [P0]
     assert scene.assignment.partitions() == {}
@@ -691,22 +726,77 @@ async def test_a_fenced_writer_is_dropped_and_not_initialised_again(make_scene: 
     assert scene.log().rows == []
     await until("the end of our patience", lambda: scene.crashes)
     assert isinstance(scene.crashes[0], FencedError)
-    assert "no rebalance took it from us" in str(scene.crashes[0])
+    assert f"answers {answer.value}, and no rebalance took it from us" in str(scene.crashes[0])
     assert 30 <= asyncio.get_running_loop().time() - began < 40
     assert scene.opening.asked == [P0]
+    assert scene.source.asked == 1
 
 
-async def test_a_rebalance_explains_the_fence(make_scene: MakeScene) -> None:
+@pytest.mark.parametrize("answer", NOT_OURS)
+@pytest.mark.parametrize("how", ["fenced", "tainted"])
+async def test_a_rebalance_explains_it(make_scene: MakeScene, how: str, answer: GroupAnswer) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
-    scene.log().epoch += 1
-    await scene.take(batch(0, "ab"))
-    await scene.wait_told("dropped")
+    scene.source.answers = [answer]
+    await fail(scene, how)
     await scene.assignment.revoke(5.0)
     await pass_time(1000)
     assert scene.crashes == []
+    assert scene.opening.asked == [P0]
     await scene.assignment.assign([P0])
     assert scene.assignment.positions() == {P0: 0}
+
+
+@pytest.mark.parametrize("how", ["fenced", "tainted"])
+async def test_a_replaced_instance_ends_at_once(make_scene: MakeScene, how: str) -> None:
+    scene = make_scene(interval_s=1.0)
+    scene.source.answers = [GroupAnswer.REPLACED]
+    await fail(scene, how)
+    began = asyncio.get_running_loop().time()
+    await until("the end", lambda: scene.crashes)
+    assert "another worker has joined the group under our app.instance" in str(scene.crashes[0])
+    assert asyncio.get_running_loop().time() - began < 1
+    assert scene.opening.asked == [P0]
+
+
+async def test_no_answer_is_asked_again_and_never_taken_for_a_yes(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    scene.source.answers = [AWAY] * 20
+    await fail(scene, "fenced")
+    await pass_time(100)
+    assert 8 < scene.source.asked < 20, "it is asked at growing intervals"
+    assert scene.opening.asked == [P0]
+    assert scene.crashes == [], "the broker is away, not the partition"
+    await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
+    assert scene.source.asked == 21
+
+
+async def test_an_answer_that_comes_after_the_assignment_is_over_says_nothing(make_scene: MakeScene) -> None:
+    scene = make_scene(interval_s=1.0)
+    scene.source.gate = gate = asyncio.Event()
+    await fail(scene, "fenced")
+    await until("the question", lambda: scene.source.asked)
+    await scene.assignment.revoke(5.0)
+    gate.set()
+    await pass_time(100)
+    assert scene.opening.asked == [P0]
+
+
+async def test_each_try_after_the_first_asks_whether_it_is_still_ours(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.opening.errors[P0] = [TaintedError("no answer"), FencedError("initialised after us")]
+    await scene.assignment.assign([P0])
+    assert scene.opening.asked == [P0] * 3
+    assert scene.source.asked == 2
+    scene = make_scene()
+    scene.opening.errors[P0] = [TaintedError("no answer")]
+    scene.source.answers = [GroupAnswer.UNKNOWN]
+    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    await until("the question", lambda: scene.source.asked)
+    await pass_time(5)
+    await scene.assignment.revoke(5.0)
+    await assigning
+    assert scene.opening.asked == [P0], "somebody else counts it by now"
+    assert scene.crashes == []
 
 
 async def test_a_failure_during_a_revoke_is_the_revokes_and_drops_once(make_scene: MakeScene) -> None:
@@ -825,3 +915,26 @@ async def test_after_a_fold_that_failed_half_way_no_last_checkpoint_keeps_the_ha
     state = again.log().state("unique")
     assert state is not None
     assert state.tallies == {"on_time": 2}, "folded again from the start, as if for the first time"
+
+
+# -- what should be read -----------------------------------------------------------------------------
+
+
+async def test_partitions_should_be_read_once_all_are_taken_over_and_while_they_are_not_paused(
+    make_scene: MakeScene,
+) -> None:
+    scene = make_scene(archive=True, follower=FollowerSettings(backlog_bytes=BATCH_BYTES))
+    scene.opening.gates[P1] = asyncio.Event()
+    assigning = asyncio.create_task(scene.assignment.assign([P0, P1]))
+    await until("the other to be taken over", lambda: P0 in scene.assignment.partitions())
+    assert scene.assignment.being_read() == {}, "Faust starts none before all are there"
+    scene.opening.gates.pop(P1).set()
+    await assigning
+    assert scene.assignment.being_read() == {P0: 0, P1: 0}
+    scene.opening.sinks[P0].down = True
+    await scene.take(batch(0, "ab"), batch(2, "c"))
+    assert scene.source.did == [("pause", P0)]
+    assert scene.assignment.being_read() == {P1: 0}
+    scene.opening.sinks[P0].down = False
+    await given_up(scene)
+    assert scene.assignment.being_read() == {}
