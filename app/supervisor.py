@@ -13,10 +13,12 @@ from typing import Any, NoReturn
 
 import structlog
 
+from agents.intake import watch_intake
 from agents.source import Place
 from app.cli_errors import ExitCode, exit_code, print_error
 from app.config import AcceptedGap, Config
 from app.factory import Worker, build_worker
+from app.watchdog import watch_loop
 from domain.errors import RecountError
 from domain.spec import INT_DIGITS_MAX
 
@@ -56,6 +58,7 @@ async def _main(config: Config, gaps: dict[Place, tuple[int, int]]) -> NoReturn:
     loop = asyncio.get_running_loop()
     for one in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(one, life.stop)
+    watch_loop(loop)
     try:
         await _live(config, gaps, life)
     except Exception as err:  # noqa: BLE001 - it is what the process ends with
@@ -74,7 +77,11 @@ async def _live(config: Config, gaps: dict[Place, tuple[int, int]], life: _Life)
     worker = building.result()
     tasks = [
         asyncio.create_task(_watched(one, life))
-        for one in (_until_crash(worker, life), worker.assignment.tend_forever())
+        for one in (
+            _until_crash(worker, life),
+            worker.assignment.tend_forever(),
+            watch_intake(worker.source, worker.assignment.being_read),
+        )
     ]
     gc.freeze()  # what is loaded by now stays: the collector need not walk it for every batch
     log.info("worker up", app=config.app.id, instance=config.app.instance, web=worker.web.url)
