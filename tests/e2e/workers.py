@@ -38,6 +38,7 @@ class Worker:
         self.name = name
         self._module = module
         self._config = config
+        self.bind = "127.0.0.1:0"
         self.log_path = folder / f"{name}.log"
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -48,7 +49,7 @@ class Worker:
         env = {
             **os.environ,
             "RECOUNT__APP__INSTANCE": self.name,
-            "RECOUNT__WEB__BIND": "127.0.0.1:0",
+            "RECOUNT__WEB__BIND": self.bind,
             "PYTHONFAULTHANDLER": "1",
         }
         with self.log_path.open("ab") as log:

@@ -1,0 +1,60 @@
+"""The app with a fault that comes after a while, named by FAULT: `python -m tests.e2e.faulty_app`."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from agents import intake
+from agents.assignment import Assignment
+from app import cli, watchdog
+from app.transport import consumer, fetch
+from domain.record import Batch
+
+SOUND_BATCHES = 20
+
+
+def blocked() -> None:
+    """The agent never comes back, and holds the loop."""
+    _after_a_while(lambda: time.sleep(3600))
+    watchdog.PATIENCE_S = 3.0
+
+
+def dead() -> None:
+    """The agent dies of a bug."""
+    _after_a_while(lambda: 1 // 0)
+
+
+def deaf() -> None:
+    """Nothing that is fetched arrives any more."""
+    seen = 0
+
+    async def nothing(kafka: Any, wanted: Iterable[Any], timeout_s: float) -> list[Batch]:
+        nonlocal seen
+        batches = await fetch.fetch(kafka, wanted, timeout_s)
+        seen += len(batches)
+        return batches if seen < SOUND_BATCHES else []
+
+    consumer.fetch = nothing  # type: ignore[assignment,attr-defined]
+    intake.LOOK_S = 0.5
+
+
+def _after_a_while(fault: Any) -> None:
+    take = Assignment.take
+    taken = 0
+
+    async def faulty(assignment: Assignment, batch: Batch) -> None:
+        nonlocal taken
+        taken += 1
+        if taken > SOUND_BATCHES:
+            fault()
+        await take(assignment, batch)
+
+    Assignment.take = faulty  # type: ignore[assignment,method-assign]
+
+
+if __name__ == "__main__":
+    {"blocked": blocked, "dead": dead, "deaf": deaf}[os.environ["FAULT"]]()
+    cli.main()
