@@ -784,16 +784,27 @@ async def test_an_answer_that_comes_after_the_assignment_is_over_says_nothing(ma
 async def test_each_try_after_the_first_asks_whether_it_is_still_ours(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.errors[P0] = [TaintedError("no answer"), FencedError("initialised after us")]
-    await scene.assignment.assign([P0])
+    async with asyncio.timeout(GIVE_UP_S):
+        await scene.assignment.assign([P0])
     assert scene.opening.asked == [P0] * 3
     assert scene.source.asked == 2
+
+
+@pytest.mark.parametrize("answer", [GroupAnswer.UNKNOWN, GroupAnswer.ACCEPTED])
+async def test_a_try_that_outlives_its_assignment_initialises_nothing(
+    make_scene: MakeScene, answer: GroupAnswer
+) -> None:
     scene = make_scene()
     scene.opening.errors[P0] = [TaintedError("no answer")]
-    scene.source.answers = [GroupAnswer.UNKNOWN]
+    scene.source.answers = [answer]
+    scene.source.gate = gate = asyncio.Event()
     assigning = asyncio.create_task(scene.assignment.assign([P0]))
     await until("the question", lambda: scene.source.asked)
+    if answer is GroupAnswer.UNKNOWN:
+        gate.set()
     await pass_time(5)
     await scene.assignment.revoke(5.0)
+    gate.set()
     await assigning
     assert scene.opening.asked == [P0], "somebody else counts it by now"
     assert scene.crashes == []
