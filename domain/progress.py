@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -60,11 +60,18 @@ class CountsProgress(FollowerProgress, kw_only=True):
     table_id: str = ""  # empty: nothing was put yet
 
 
+class ResetMark(msgspec.Struct, kw_only=True):
+    """A reset began and hasn't ended: rows may be missing, so nothing may count on them."""
+
+    format: int = FORMAT
+    state_id: str
+
+
 class _StateId(msgspec.Struct):
     state_id: str
 
 
-def encode(progress: StateProgress | FollowerProgress) -> bytes:
+def encode(progress: StateProgress | FollowerProgress | ResetMark) -> bytes:
     return msgspec.json.encode(progress, order="deterministic")
 
 
@@ -86,6 +93,15 @@ def state_id_of(value: bytes) -> str:
         return msgspec.json.decode(value, type=_StateId).state_id
     except (msgspec.MsgspecError, UnicodeDecodeError) as err:
         raise CorruptRowError(f"progress row {value[:200]!r}: {err}") from err
+
+
+def with_state_id(value: bytes, state_id: str) -> bytes:
+    """A progress row of any role and version under another state id; all else stays."""
+    try:
+        fields = msgspec.json.decode(value, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as err:
+        raise CorruptRowError(f"progress row {value[:200]!r}: {err}") from err
+    return msgspec.json.encode({**fields, "state_id": state_id}, order="deterministic")
 
 
 Progress = TypeVar("Progress", StateProgress, FollowerProgress, CountsProgress)

@@ -2,7 +2,7 @@
 
 Key: version, kind, table name (one length byte, UTF-8), then by kind:
 cell: window start (8 bytes, big-endian ms), cell key · certificate: window start · id: window start, id bytes ·
-progress: role (state, counts; archive and events belong to no table, their name is empty).
+progress: role (state, counts, reset; archive and events belong to no table, their name is empty).
 Big-endian, so that rows sort by table, window and key.
 """
 
@@ -40,6 +40,7 @@ class Role(Enum):
     COUNTS = "counts"
     ARCHIVE = "archive"
     EVENTS = "events"
+    RESET = "reset"  # there while a reset of the table is under way; without a table: of all of them
 
 
 @dataclass(frozen=True, slots=True)
