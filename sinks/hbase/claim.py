@@ -51,11 +51,17 @@ class Claimant:
             return
         counts, windows = counts_table(self.table), windows_table(self.table)
         theirs = f"app {owner.app}, topic {owner.topic}, fingerprint {owner.fingerprint}"
+        fix = f"Give the table another name; or, if nobody needs those counts, drop {counts} and {windows} in HBase"
+        if owner.app == self.app:  # of this table before its settings changed
+            fix = (
+                "Put the old settings back, or give the table a new name; or count it from its start again:"
+                f" recount reset --table {self.table}"
+            )
         raise RefusedError(
             f"HBase table {counts}",
             f"it holds other counts ({theirs}; ours: app {self.app}, topic {self.topic}, fingerprint"
             f" {self.fingerprint})",
-            f"Give the table another name; or, if nobody needs those counts, drop {counts} and {windows} in HBase",
+            fix,
         )
 
 
@@ -147,3 +153,23 @@ def _speaks_of_counts(value: bytes) -> bool:
     except CorruptRowError:
         return True  # of something it did
     return not certificate.dropped and bool(certificate.on_time.count or certificate.late.count)
+
+
+def renew(pool: Pool, claimant: Claimant) -> Owner | None:
+    """Give our tables a new id: whoever counts into them writes everything again. None: there is nothing yet.
+
+    Raises `RefusedError` when they are another's, `CorruptRowError`, `SinkUnavailableError`.
+    """
+    name = claimant.table
+    with pool.connection() as connection:
+        if windows_table(name).encode() not in connection.tables():
+            return None
+        for _ in range(CLAIM_ATTEMPTS):
+            value = _owner_row(connection, name)
+            if value is None:
+                return None
+            claimant.check(_decode(name, value))
+            ours = claimant.owner()
+            if _swap(connection, name, value, ours):
+                return ours
+    raise SinkUnavailableError(f"HBase table {windows_table(name)}", "its row owner keeps changing")
