@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -190,6 +190,7 @@ class Opening:
     async def _resume(self, place: Place, store: RocksStore, restored: Restored) -> Partition:
         topic = self._topics[place.topic]
         bounds = await self._source.bounds(place)
+        self._refuse_half_reset(place, store)
         if restored.state_id is None:
             await self._refuse_lost_state(place, bounds)
         state_id = restored.state_id or secrets.token_hex(8)
@@ -206,13 +207,23 @@ class Opening:
         await self._check_source(place, partition, bounds)
         return partition
 
+    def _refuse_half_reset(self, place: Place, store: RocksStore) -> None:
+        for name in ("", *(spec.name for spec in self._tables.values() if spec.topic == place.topic)):
+            if store.get(progress_key(Role.RESET, name)) is not None:
+                what, option = (f"table {name}", "--table") if name else (f"topic {place.topic}", "--topic")
+                raise RefusedError(
+                    what,
+                    f"a reset of it began and didn't get to its end ({place})",
+                    f"Run it again, it goes on: recount reset {option} {name or place.topic}",
+                )
+
     async def _refuse_lost_state(self, place: Place, bounds: Bounds) -> None:
         committed = await self._source.group_offset(place)
         if committed:
             raise RefusedError(
                 f"state of {place} is lost",
                 f"its changelog holds no progress, but the consumer group had got to offset {committed}",
-                "Restore the changelog topic; or count from the start again under a new app.id",
+                f"Restore the changelog topic; or count from the start again: recount reset --topic {place.topic}",
             )
         for spec in self._tables.values():
             if spec.topic == place.topic and self._sinks.hbase is not None:
@@ -228,7 +239,8 @@ class Opening:
                     raise RefusedError(
                         f"state of {place} is lost",
                         f"its changelog holds no progress, but HBase has counts of table {spec.name} up to {known}",
-                        "Restore the changelog topic; or drop the table's HBase tables and count from the start again",
+                        "Restore the changelog topic; or count from the start again:"
+                        f" recount reset --topic {place.topic}",
                     )
 
     async def _table_progress(
@@ -246,7 +258,8 @@ class Opening:
             raise RefusedError(
                 f"table {spec.name}",
                 f"its settings changed since it was counted (fingerprint {progress.fingerprint}, now {expected})",
-                "Put the old settings back, or give the table a new name",
+                "Put the old settings back, or give the table a new name; or count it from its start again:"
+                f" recount reset --table {spec.name}",
             )
         return progress
 
@@ -286,20 +299,25 @@ class Opening:
         """Refuse a gap, and a topic re-created under its name."""
         furthest = max([partition.next_offset, *(table.standing.next_offset for table in partition.tables)])
         if furthest > bounds.end:
-            raise _recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
+            raise recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
         if bounds.begin > partition.next_offset:
             raise gap(str(place), partition.next_offset, bounds.begin, _who_lacks(partition))
-        witnesses = [t.committed.witness for t in partition.tables if t.committed.witness is not None]
-        if not witnesses:
-            return
-        witness = max(witnesses, key=lambda one: one.offset)
-        if witness.offset < bounds.begin:
-            return
-        record = await self._source.record_at(place, witness.offset)
-        if record is None:
-            return  # compacted away: a rewritten log can't be told from it
-        if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):
-            raise _recreated(place, f"record {witness.offset} is not the one that was counted")
+        await check_witness(self._source, place, bounds, [table.committed for table in partition.tables])
+
+
+async def check_witness(source: Source, place: Place, bounds: Bounds, counted: Iterable[StateProgress]) -> None:
+    """Refuse a topic whose record at the furthest witness is another one than was counted."""
+    witnesses = [one.witness for one in counted if one.witness is not None]
+    if not witnesses:
+        return
+    witness = max(witnesses, key=lambda one: one.offset)
+    if witness.offset < bounds.begin:
+        return
+    record = await source.record_at(place, witness.offset)
+    if record is None:
+        return  # compacted away: a rewritten log can't be told from it
+    if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):
+        raise recreated(place, f"record {witness.offset} is not the one that was counted")
 
 
 def _known_to(sink: CellSink) -> int | None:
@@ -356,9 +374,11 @@ def _who_lacks(partition: Partition) -> str:
     return "archived" if Role.ARCHIVE in lacking else "put into HBase as records"
 
 
-def _recreated(place: Place, why: str) -> RefusedError:
+def recreated(place: Place, why: str) -> RefusedError:
+    """The topic isn't the one that was counted."""
     return RefusedError(
         f"topic {place.topic} was re-created or truncated",
         f"{place}: {why}",
-        "Count it under a new app.id, or restore the topic",
+        "Restore the topic; or count the new one, the old one's archive is kept apart:"
+        f" recount reset --topic {place.topic}",
     )

@@ -107,7 +107,7 @@ def _changelog(config: Config, cluster: Cluster, source: str, name: str) -> Iter
         yield Finding(Mark.WRONG, f"changelog {name}: {topic.replication} copies, not {kafka.replication}", fix)
     if topic.partitions > cluster.topics[source].partitions:
         found += 1
-        fix = f"was {source} made again with fewer? Then start over with another app.id"
+        fix = f"was {source} made again with fewer? Then start over: recount reset --topic {source}"
         yield Finding(Mark.WRONG, f"changelog {name}: more partitions than {source}", fix)
     if not found:
         grows = "" if topic.partitions == cluster.topics[source].partitions else ", grows at the next start"

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError, for_code
 
 from domain.errors import DependencyError
 
@@ -94,3 +94,13 @@ def alter_topic_command(bootstrap_servers: str, topic: str, settings: str) -> st
 def quiet_client_log() -> None:
     """Keep the client's own complaints off the terminal: each command says what went wrong."""
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+
+
+async def delete_topic(admin: Any, name: str) -> None:
+    """Returns when the brokers no longer list it; nothing if there is none. Raises `KafkaError`."""
+    answer = await admin.delete_topics([name])
+    for topic, code, *rest in answer.topic_error_codes:
+        if code and code != UnknownTopicOrPartitionError.errno:
+            raise for_code(code)(f"deleting {topic}: {rest}")
+    while name in await topics_of(admin):  # noqa: ASYNC110 - brokers tell nobody
+        await asyncio.sleep(POLL_S)

@@ -10,6 +10,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from agents.opening import recreated
 from agents.partition import gap
 from agents.source import Place
 from app.transport.fetch import fetch
@@ -71,11 +72,7 @@ async def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> RefusedE
     name = str(Place(place.topic, place.partition))
     if begin > position:
         return gap(name, position, begin)
-    return RefusedError(
-        f"topic {place.topic} was re-created or truncated",
-        f"{name}: the log no longer reaches offset {position}",
-        "Count it under a new app.id, or restore the topic",
-    )
+    return recreated(Place(place.topic, place.partition), f"the log no longer reaches offset {position}")
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]

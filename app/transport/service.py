@@ -57,6 +57,7 @@ class RecountApp(faust.App):  # type: ignore[misc]
             broker=[URL(f"kafka://{one.strip()}") for one in settings.bootstrap_servers.split(",")],
             datadir=str(settings.data_dir / "faust"),
             canonical_url=settings.url,
+            broker_client_id=f"recount-{settings.instance}",  # who it is, in the group's list of members
             autodiscover=False,
             web_enabled=False,
             topic_disable_leader=True,

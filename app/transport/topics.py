@@ -66,7 +66,7 @@ async def prepare_topics(
         # All of them: one that somebody else made a moment ago wasn't known above either.
         settings = await topic_settings(admin, logs)
         for name, found in settings.items():
-            _check(name, found, known[name].partitions, known[logs[name]].partitions)
+            _check(logs[name], name, found, known[name].partitions, known[logs[name]].partitions)
         return {source: known[source].partitions for source in sources}
 
 
@@ -101,12 +101,16 @@ def _settings(wish: ChangelogWish, others: Mapping[str, str]) -> dict[str, str]:
     return {**others, "min.insync.replicas": str(wish.min_insync_replicas)}
 
 
-def _check(name: str, found: dict[str, str | None], partitions: int, wanted_partitions: int) -> None:
+def _check(source: str, name: str, found: dict[str, str | None], partitions: int, wanted_partitions: int) -> None:
     wrong = [
         f"{key} is {found.get(key)}, must be {value}" for key, value in REQUIRED.items() if found.get(key) != value
     ]
-    if partitions != wanted_partitions:
-        wrong.append(f"it has {partitions} partitions, its source {wanted_partitions}")
+    if partitions > wanted_partitions:  # topics only grow: this is another one than was counted
+        raise RefusedError(
+            f"changelog topic {name}",
+            f"it has {partitions} partitions, its source {wanted_partitions}: the source was made again with fewer",
+            f"To count the new topic, the old one's archive is kept apart: recount reset --topic {source}",
+        )
     if wrong:
         raise RefusedError(
             f"changelog topic {name}",

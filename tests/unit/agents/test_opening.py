@@ -12,8 +12,10 @@ from agents.assignment import AssignmentSettings
 from agents.opening import ASK_S, Opening, Sinks, UntoldError
 from agents.source import Place
 from domain.errors import RefusedError
+from domain.rows import Role, progress_key
 from sinks.base import CellSink, LogSink
 from tables.changelog import Bounds, ChangelogSettings
+from tables.rocksdb import RocksSettings, RocksStore
 from tests.cell_sinks import FakeRoom
 from tests.unit.agents.fakes import P0, P1, TOPIC, VIEWS, FakeListener, FakeSource
 
@@ -104,3 +106,17 @@ async def test_a_hanging_hbase_is_not_waited_for(scene: Scene) -> None:
     scene.hbase.hangs.set()
     assert all(isinstance(one, UntoldError) for one in results)
     assert took_s < 3 * ASK_S, "all at once, not one after the other"
+
+
+@pytest.mark.parametrize(
+    ("table", "said"), [("views", "table views.*reset --table views"), ("", "topic clicks.*reset --topic clicks")]
+)
+def test_a_reset_that_has_not_ended_is_refused(scene: Scene, tmp_path: Path, table: str, said: str) -> None:
+    store = RocksStore(tmp_path / "store", RocksSettings())
+    scene.opening._refuse_half_reset(P0, store)
+    store.commit([(progress_key(Role.RESET, "another"), b"{}")])
+    scene.opening._refuse_half_reset(P0, store)
+    store.commit([(progress_key(Role.RESET, table), b"{}")])
+    with pytest.raises(RefusedError, match=said):
+        scene.opening._refuse_half_reset(P0, store)
+    store.close()
