@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from app import cli_archive, cli_inspect, cli_later
+from app import cli_archive, cli_inspect, cli_later, cli_reset
 from app.cli_errors import ErrorGroup, ExitCode
 from app.cli_options import DEFAULT_CONFIG, ConfigFile, Victim
 from app.logs import LogFormat, LogLevel
@@ -134,6 +134,8 @@ def produce(
 
 app.command("inspect", help="Ask a running worker for counts.")(cli_inspect.inspect)
 archive.command("ls", help="List the archive's files.")(cli_archive.list_files)
+app.command("rescan", help="Let running workers write a table's counts to HBase again.")(cli_reset.rescan)
+app.command("reset", help="Delete the state of a table, or of a topic, and start it over.")(cli_reset.reset)
 cli_later.register(app, archive)
 
 

@@ -35,18 +35,6 @@ def audit(table: Table, config: ConfigFile = DEFAULT_CONFIG, from_time: From = N
     raise NotAvailableError("recount audit")
 
 
-def rescan(table: Table, config: ConfigFile = DEFAULT_CONFIG) -> None:
-    raise NotAvailableError("recount rescan")
-
-
-def reset(
-    table: Table,
-    config: ConfigFile = DEFAULT_CONFIG,
-    yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
-) -> None:
-    raise NotAvailableError("recount reset", "give the table a new name to start it over")
-
-
 def archive_cat(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Paths below the archive's root.")],
     config: ConfigFile = DEFAULT_CONFIG,
@@ -65,7 +53,5 @@ def register(app: typer.Typer, archive: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command(help="Recount windows from the archive with Spark: seal, audit, repair." + LATER)(replay)
     app.command(help="Compare archive, certificates and stores; change nothing." + LATER)(audit)
-    app.command(help="Write a table's counts to HBase again from the state." + LATER)(rescan)
-    app.command(help="Delete a table's state and start it over." + LATER)(reset)
     archive.command("cat", help="Print records of archive files." + LATER)(archive_cat)
     archive.command("verify", help="Prove the files complete against their ledger." + LATER)(archive_verify)

@@ -30,8 +30,6 @@ from tests.unit.app.configs import patched
 LATER = [
     ["replay", "--table", "t", "--from", "2026-11-23T00:00Z", "--to", "2026-11-24T00:00Z", "--steps", "seal,audit"],
     ["audit", "--table", "t", "--from", "2026-11-23T00:00Z"],
-    ["rescan", "--table", "t"],
-    ["reset", "--table", "t", "--yes"],
     ["archive", "cat", "clicks/x.log"],
     ["archive", "verify", "--topic", "clicks"],
 ]
