@@ -199,23 +199,25 @@ class Reset:
 
     async def _refuse_recreated(self, topic: str, holdings: Mapping[int, Holding], kafka: _Kafka) -> None:
         """Of a topic that was made again one table alone can't be started over."""
-        if topic not in kafka.topics:
-            return
+        counted = {
+            Place(topic, partition): [size.progress for size in one.tables.values() if size.progress is not None]
+            for partition, one in holdings.items()
+        }
+        if topic not in kafka.topics or not any(counted.values()):
+            return  # nothing to ask; the client can't be stopped right after its start either
         source = KafkaSource(self._changelog.bootstrap_servers, self._config.app.id)
         await source.start()
         try:
-            for partition, found in holdings.items():
-                place = Place(topic, partition)
-                counted = [size.progress for size in found.tables.values() if size.progress is not None]
-                if not counted:
+            for place, progress in counted.items():
+                if not progress:
                     continue
-                if partition >= kafka.topics[topic]:
+                if place.partition >= kafka.topics[topic]:
                     raise recreated(place, f"the topic has {kafka.topics[topic]} partitions now")
                 bounds = await source.bounds(place)
-                furthest = max(one.next_offset for one in counted)
+                furthest = max(one.next_offset for one in progress)
                 if furthest > bounds.end:
                     raise recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
-                await check_witness(source, place, bounds, counted)
+                await check_witness(source, place, bounds, progress)
         finally:
             await source.stop()
 

@@ -28,7 +28,7 @@ def counted(scene: Scene, *, seed: int, records: int = 10_000) -> Worker:
 
 
 def send_more(scene: Scene, *, seed: int, records: int, later_ms: int = 0) -> None:
-    """While no worker runs; `later_ms` by the input's clock after what other drivers began with."""
+    """Nobody watches the API meanwhile; `later_ms` by the input's clock after what other drivers began with."""
     back_ms = BACK_MS - later_ms
     with Driver(scene.bootstrap, scene.topic, partitions=scene.partitions, seed=seed, back_ms=back_ms) as driver:
         driver.wait_sent(records)
