@@ -230,7 +230,8 @@ class Reset:
         self._doing("looking at HBase")
 
         def ask(pool: Pool) -> list[str]:
-            found = [name for table in tables for name in droppable(pool, self._config.app.id, table)]
+            only = topic if whole else None
+            found = [name for table in tables for name in droppable(pool, self._config.app.id, table, only)]
             if whole and (topic in section.events or any("events" in one.logs for one in holdings.values())):
                 found += existing(pool, [events_table(topic)])
             return found

@@ -183,7 +183,8 @@ HBASE_RESCANS = Metric(
     Kind.COUNTER,
     "rescans",
     ("table",),
-    "Times counts were read from the state for HBase: at starts, after outages, for new or emptied tables.",
+    "Times counts were read from the state for HBase: at starts, after outages, for new or emptied tables,"
+    " when `recount rescan` asks.",
     "Rising without restarts: the backlog overflows, HBase is too slow or `sinks.hbase.backlog_cells` too small.",
 )
 HBASE_ERRORS = Metric(

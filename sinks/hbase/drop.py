@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from domain.errors import CorruptRowError, RefusedError
-from sinks.hbase.claim import read_owner
+from sinks.hbase.claim import Owner, read_owner
 from sinks.hbase.connection import Connection, Pool
 from sinks.hbase.format import counts_table, windows_table
 
 
-def droppable(pool: Pool, app: str, table: str) -> list[str]:
+def droppable(pool: Pool, app: str, table: str, topic: str | None = None) -> list[str]:
     """The names of those that exist, in the order they must be dropped: the one that says whose they are comes last.
+
+    With a topic: none if they hold the counts of our table of that name of another topic.
 
     Raises `RefusedError` if they are another app's or nobody knows whose, `SinkUnavailableError`.
     """
@@ -20,13 +22,13 @@ def droppable(pool: Pool, app: str, table: str) -> list[str]:
         there = {name.decode() for name in connection.tables()}
         found = [name for name in (counts, windows) if name in there]
         if windows in there:
-            owner = _owning_app(connection, table)
-            if owner == app:
-                return found
+            owner = _owner(connection, table)
+            if owner is not None and owner.app == app:
+                return found if topic in (None, owner.topic) else []
             if owner is not None:
                 raise RefusedError(
                     f"HBase table {counts}",
-                    f"it holds counts of app {owner}, not of {app}",
+                    f"it holds counts of app {owner.app}, not of {app}",
                     "Another app counts a table of this name: it is left alone. Is app.id right?",
                 )
         if counts in there and _first_row(connection, counts):
@@ -52,7 +54,7 @@ def drop(pool: Pool, names: Iterable[str]) -> None:
                 connection.delete_table(name, disable=True)
 
 
-def _owning_app(connection: Connection, table: str) -> str | None:
+def _owner(connection: Connection, table: str) -> Owner | None:
     """None: nobody's yet."""
     name = windows_table(table)
     disabled = not connection.is_table_enabled(name)
@@ -68,7 +70,7 @@ def _owning_app(connection: Connection, table: str) -> str | None:
         ) from err
     if disabled:
         connection.disable_table(name)
-    return None if owner is None else owner.app
+    return owner
 
 
 def _first_row(connection: Connection, name: str) -> bool:

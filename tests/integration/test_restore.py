@@ -19,6 +19,7 @@ from domain.record import Batch
 from domain.rows import Kind, Role, Row, parse_key, progress_key
 from domain.spec import EventTime, KeyField, TableSpec, TimeFormat, TopicSpec, changelog_topic
 from tables.changelog import ChangelogReader, ChangelogSettings, ChangelogWriter
+from tables.reset import renewed, staying
 from tables.restore import Restored, restore
 from tables.rocksdb import Position, RocksSettings, RocksStore, StoreClosedError
 from tests import kafka
@@ -226,6 +227,18 @@ async def test_a_directory_of_another_state_is_wiped(log: Changelog) -> None:
         restored = await log.restore(store)
         assert restored.cold
         assert contents(store) == log.written
+
+
+async def test_a_directory_from_before_a_reset_brings_no_row_back(log: Changelog) -> None:
+    before = fresh(log.store("mine"))
+    await log.counted(before, lines(300))
+    before.store.close()
+    elsewhere = log.store()
+    await log.restore(elsewhere)
+    # No tombstones: Kafka drops them after a day, and the directory is older.
+    await log.write(renewed(staying(elsewhere, [PLAIN.name]), "fedcba9876543210"))
+    restored = await log.restore(log.store("mine"))
+    assert (restored.cold, restored.state_id) == (True, "fedcba9876543210")
 
 
 @pytest.mark.parametrize("offset", [-1, 10**6])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import types
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from app.cli import app, main
 from app.cli_errors import CODES, ExitCode, exit_code
+from app.cli_reset import confirmed
 from app.config import MINIMAL, AcceptedGap, Config
 from domain.errors import (
     ConfigError,
@@ -222,6 +225,49 @@ def test_produce_refuses_a_file_that_is_not_there() -> None:
     code, _, err = run("produce", "nope.ndjson", "--topic", "t")
     assert code == ExitCode.CONFIG
     assert "nope.ndjson can't be read" in err
+
+
+@pytest.mark.parametrize(
+    ("patch", "arguments", "text"),
+    [
+        ("", ["rescan", "--table", "page_views"], "sinks.hbase: missing"),
+        ('sinks.hbase.thrift = ["127.0.0.1:1"]', ["rescan", "--table", "nope"], "known: page_views"),
+        ('state = { backend = "redis", url = "redis://x" }', ["reset", "--table", "page_views"], "state.backend"),
+    ],
+)
+def test_rescan_and_reset_say_what_is_not_configured(
+    tmp_path: Path, patch: str, arguments: list[str], text: str
+) -> None:
+    path = tmp_path / "recount.toml"
+    path.write_text(patched(patch))
+    code, out, err = run(*arguments, "--yes", "--config", str(path))
+    assert (code, out) == (ExitCode.CONFIG, "")
+    assert text in err
+
+
+def test_reset_without_kafka_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.reset.KAFKA_S", 0.5)
+    path = tmp_path / "recount.toml"
+    path.write_text(patched(f'app.data_dir = "{tmp_path}/data"\nkafka.bootstrap_servers = "127.0.0.1:1"'))
+    code, out, err = run("reset", "--table", "page_views", "--yes", "--config", str(path))
+    assert (code, out) == (ExitCode.UNREACHABLE, "")
+    assert "Kafka at 127.0.0.1:1" in err
+    assert not (tmp_path / "data").exists()
+
+
+def test_what_takes_away_is_asked_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = Console(file=io.StringIO())
+    assert confirmed(True, "Sure?", console)
+    monkeypatch.setattr("sys.stdin", io.StringIO("y"))
+    with pytest.raises(ConfigError, match="add --yes"):
+        confirmed(False, "Sure?", console)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("typer.confirm", lambda *_, default: default)
+    assert not confirmed(False, "Sure?", console)
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue() == "nothing was changed\n"
+    monkeypatch.setattr("typer.confirm", lambda *_, default: not default)
+    assert confirmed(False, "Sure?", console)
 
 
 def test_archive_ls_prints_committed_and_open_files(tmp_path: Path) -> None:
