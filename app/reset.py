@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agents.opening import check_witness, recreated
 from agents.source import Place
@@ -32,7 +33,7 @@ from app.reset_plan import (
     topic_of,
 )
 from app.transport.admin import admin_client, delete_topic, topics_of
-from app.transport.group import forget_offsets, members_of, offsets_of, refuse_members
+from app.transport.members import Member, forget_offsets, members_of, offsets_of, refuse_members
 from app.transport.source import KafkaSource
 from domain.errors import ConfigError, DependencyError, FencedError, RefusedError, SinkUnavailableError
 from domain.spec import changelog_topic
@@ -47,6 +48,8 @@ from tables.restore import restore
 from tables.rocksdb import RocksSettings, RocksStore
 
 KAFKA_S = 60.0
+LEAVE_S = 5.0  # beyond the session timeout: the broker looks now and then
+POLL_S = 0.5
 HBASE_S = 120.0  # disabling a table of many regions takes its time
 AGAIN = "run it again: it goes on"
 
@@ -151,10 +154,22 @@ class Reset:
 
     async def _ask_kafka(self) -> _Kafka:
         app = self._config.app.id
-        async with admin_client(self._changelog.bootstrap_servers, KAFKA_S, "kafka.bootstrap_servers") as admin:
-            refuse_members(app, await members_of(admin, app))
+        deadline_s = KAFKA_S + self._config.kafka.session_timeout.ms / 1000
+        async with admin_client(self._changelog.bootstrap_servers, deadline_s, "kafka.bootstrap_servers") as admin:
+            refuse_members(app, await self._once_left(admin))
             topics = {name: one.partitions for name, one in (await topics_of(admin)).items()}
             return _Kafka(topics, await offsets_of(admin, app))
+
+    async def _once_left(self, admin: Any) -> list[Member]:
+        """Members that are still there when those of stopped workers are gone."""
+        session_s = self._config.kafka.session_timeout.ms / 1000
+        end = time.monotonic() + session_s + LEAVE_S
+        while (members := await members_of(admin, self._config.app.id)) and time.monotonic() < end:
+            self._doing(
+                f"waiting {session_s:g} s for stopped workers to leave the group: {', '.join(map(str, members))}"
+            )
+            await asyncio.sleep(POLL_S)
+        return members
 
     def _hold_instance(self) -> None:
         if self._lock is not None:

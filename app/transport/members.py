@@ -41,7 +41,7 @@ def refuse_members(group: str, members: Collection[Member]) -> None:
         raise RefusedError(
             f"consumer group {group}",
             f"it has members: {', '.join(sorted(map(str, members)))}",
-            "Stop every worker first; one that was killed leaves the group after kafka.session_timeout",
+            "Stop every worker first; a stopped one leaves the group after kafka.session_timeout",
         )
 
 

@@ -168,7 +168,7 @@ class Verifier:
     def check_finals(self, expected: Expected, deadline_s: float = 30) -> None:
         """Every on-time cell of every closed window, once; they come a checkpoint or two after the close."""
         expected.finals = 0
-        for config in self._config["tables"]:
+        for config in self._config.get("tables", ()):
             if "finals_topic" not in config:
                 continue
             table, topic = config["name"], config["finals_topic"]

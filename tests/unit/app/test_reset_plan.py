@@ -8,7 +8,7 @@ import pytest
 
 from app import reset_plan
 from app.reset_plan import Plan
-from app.transport.group import Member, refuse_members
+from app.transport.members import Member, refuse_members
 from domain.errors import ConfigError, RefusedError
 from domain.progress import StateProgress
 from tables.reset import Holding, TableSize
