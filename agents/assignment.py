@@ -24,6 +24,7 @@ from agents.partition import MAX_RECORDS, Partition, gap
 from agents.source import Place, Source
 from domain.errors import DependencyError, FencedError, RecountError, RetriableError, TaintedError
 from domain.position import Step
+from domain.probe import Point, Probe, no_probe
 from domain.record import Batch
 from domain.rows import Role
 from domain.spec import TableSpec, TopicSpec
@@ -73,6 +74,7 @@ class Assignment:
         settings: AssignmentSettings,
         listener: Listener,
         crash: Callable[[BaseException], None],
+        probe: Probe = no_probe,
     ) -> None:
         self.topics = {topic.name: topic for topic in topics}
         self.tables = {table.name: table for table in tables}
@@ -81,7 +83,8 @@ class Assignment:
         self._settings = settings
         self._listener = listener
         self._crash = crash
-        self._opening = Opening(self.topics, self.tables, source, sinks, settings, listener)
+        self._probe = probe
+        self._opening = Opening(self.topics, self.tables, source, sinks, settings, listener, probe)
         self._owned: dict[Place, Owned] = {}
         self._waiting: dict[Place, int] = {}
         self._locks: dict[Place, asyncio.Lock] = {}
@@ -203,6 +206,7 @@ class Assignment:
             committed,
             self._failed,
             settings.max_records,
+            self._probe,
         )
         followers.start(self._follower_ended)
         self._watch(checkpointer.start())
@@ -230,7 +234,9 @@ class Assignment:
             async with asyncio.timeout(budget_s):
                 await owned.checkpointer.close()
                 await owned.followers.close_logs(budget_s / 2)
+                self._probe(Point.LOGS_CLOSED)
                 await owned.checkpointer.checkpoint()
+                self._probe(Point.LAST_CHECKPOINT_DONE)
                 await owned.followers.close_counts(budget_s / 4)
                 await owned.checkpointer.checkpoint()
         except (TimeoutError, RetriableError, FencedError) as err:
@@ -262,6 +268,7 @@ class Assignment:
         owned = self._owned.get(place)
         if owned is None or self._closed:
             return  # read for an assignment that is over
+        self._probe(Point.BATCH_FETCHED)
         partition = owned.partition
         decision = partition.decide(batch)
         if decision is Step.STALE:

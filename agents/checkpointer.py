@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from agents.partition import MAX_RECORDS, Checkpoint, Encoded, Partition
 from domain.errors import FencedError, TaintedError
+from domain.probe import Point, Probe, no_probe
 from tables.changelog import ChangelogWriter
 from tables.rocksdb import Position
 
@@ -38,6 +39,7 @@ class Checkpointer:
         done: Callable[[Partition, Committed], None],
         failed: Callable[[Partition, FencedError | TaintedError], None],
         max_records: int = MAX_RECORDS,
+        probe: Probe = no_probe,
     ) -> None:
         self._partition = partition
         self._writer = writer
@@ -45,6 +47,7 @@ class Checkpointer:
         self._done = done
         self._failed = failed
         self._max_records = max_records
+        self._probe = probe
         self._nudge = asyncio.Event()
         self._stopping = False
         self._half_done = False
@@ -89,9 +92,12 @@ class Checkpointer:
         self._half_done = True
         partition = self._partition
         began = time.monotonic()
+        self._probe(Point.CHECKPOINT_CUT)
         encoded = await asyncio.to_thread(checkpoint.encode, partition.store, self._max_records)
         last = await self._writer.commit(encoded.rows, encoded.finals)
+        self._probe(Point.ROWS_COMMITTED)
         await asyncio.to_thread(partition.store.commit, encoded.rows, Position(partition.state_id, last))
+        self._probe(Point.ROWS_APPLIED)
         partition.committed(checkpoint, encoded)
         self._half_done = False
         self._done(partition, Committed(checkpoint, encoded, time.monotonic() - began))

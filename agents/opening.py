@@ -17,6 +17,7 @@ from agents.events import Listener
 from agents.partition import Followed, Partition, TableFold, first_progress, gap
 from agents.source import Place, Source
 from domain.errors import RefusedError, RetriableError, SinkUnavailableError
+from domain.probe import Point, Probe, no_probe
 from domain.progress import (
     CountsProgress,
     Cut,
@@ -118,6 +119,7 @@ class Opening:
         sinks: Sinks,
         settings: OpeningSettings,
         listener: Listener,
+        probe: Probe = no_probe,
     ) -> None:
         self._topics = topics
         self._tables = tables
@@ -125,17 +127,19 @@ class Opening:
         self._sinks = sinks
         self._settings = settings
         self._listener = listener
+        self._probe = probe
         # Not the loop's own threads: HBase may hang, and checkpoints need those.
         self._asking = ThreadPoolExecutor(ASKING_THREADS, thread_name_prefix="asking-hbase")
 
     async def open(self, place: Place) -> Opened:
         """Raises `RefusedError` when going on would count wrongly, `RetriableError` when asking again may help."""
         settings = self._settings
-        writer = ChangelogWriter(settings.changelog, settings.app, place.topic, place.partition)
+        writer = ChangelogWriter(settings.changelog, settings.app, place.topic, place.partition, self._probe)
         store: RocksStore | None = None
         try:
             # 1. Fence before reading: from here on the changelog's end can't move under us.
             await writer.fence()
+            self._probe(Point.WRITER_FENCED)
             path = settings.data_dir / str(place)
             opening = asyncio.ensure_future(asyncio.to_thread(RocksStore, path, settings.rocks))
             try:
@@ -145,6 +149,7 @@ class Opening:
                 raise
             # 2. Restore.
             restored = await self._restore(place, store)
+            self._probe(Point.PARTITION_RESTORED)
             # 3. What progress says, against what the source says.
             partition = await self._resume(place, store, restored)
             # 4. New tables: their progress is committed before their first record is folded.
@@ -176,6 +181,7 @@ class Opening:
 
         def tell(rows: int) -> None:
             nonlocal told
+            self._probe(Point.ROWS_PARTLY_RESTORED)
             if rows - told >= TELL_ROWS:
                 told = rows
                 log.info("restoring", partition=str(place), rows=rows)
@@ -203,7 +209,7 @@ class Opening:
         counts = self._counts_followed(store, tables)
         for cut in self._accepted(place, bounds):
             _skip(tables, logs, cut)
-        partition = Partition(topic, place.partition, store, state_id, tables, logs, counts)
+        partition = Partition(topic, place.partition, store, state_id, tables, logs, counts, self._probe)
         await self._check_source(place, partition, bounds)
         return partition
 

@@ -12,6 +12,7 @@ from domain.decode import Decoder
 from domain.errors import RefusedError
 from domain.fold import Ahead, Dirty, Standing, fold
 from domain.position import Step, step
+from domain.probe import Point, Probe, no_probe
 from domain.progress import Cut, FollowerProgress, StateProgress, Witness, encode, record_crc, seek_position
 from domain.record import Batch, TimedBatch
 from domain.rows import Role, Row, progress_key
@@ -150,6 +151,7 @@ class Partition:
         tables: Sequence[TableFold],
         logs: Sequence[Followed] = (),
         counts: Sequence[Followed] = (),
+        probe: Probe = no_probe,
     ) -> None:
         self.topic = topic
         self.partition = partition
@@ -166,6 +168,7 @@ class Partition:
         self._decoder = Decoder(topic, [table.spec for table in tables])
         self._last_batch: Batch | None = None
         self._half_folded = False
+        self._probe = probe
 
     @property
     def name(self) -> str:
@@ -191,6 +194,7 @@ class Partition:
                 table.ahead = None
             if len(batch) and any(one.after_ms is None for one in table.cuts):
                 table.cuts = _seen_after(table.cuts, batch)
+            self._probe(Point.TABLE_FOLDED)
         self.next_offset = batch.end
         if len(batch):
             self._last_batch = batch

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from agents.assignment import Assignment, AssignmentSettings
@@ -30,6 +31,7 @@ from app.transport.topics import ChangelogWish, prepare_topics
 from app.web.api import build_app
 from app.web.server import WebServer
 from domain.errors import DependencyError, SinkUnavailableError
+from domain.probe import Probe, no_probe
 from domain.rows import Role
 from sinks.archive.archive import Archive, ArchiveSettings
 from sinks.hbase.connection import Pool
@@ -59,7 +61,10 @@ class Worker:
 
 
 async def build_worker(
-    config: Config, accept_gaps: Mapping[Place, tuple[int, int]], crash: Callable[[BaseException], None]
+    config: Config,
+    accept_gaps: Mapping[Place, tuple[int, int]],
+    crash: Callable[[BaseException], None],
+    probe: Probe = no_probe,
 ) -> Worker:
     """Check what must be there, and wire everything. Starts nothing but the web server.
 
@@ -72,8 +77,8 @@ async def build_worker(
     bootstrap = config.kafka.bootstrap_servers
     finals = {table.finals_topic: table.topic for table in tables if table.finals_topic}
     counts = await prepare_topics(bootstrap, config.app.id, names, wish, finals)
-    archive = await _open_archive(config)
-    hbase = _hbase(config)
+    archive = await _open_archive(config, probe)
+    hbase = _hbase(config, probe)
     metrics = Metrics()
     reporting = Reporting(metrics, tables, config.web.idle_timeout.ms / 1000)
     source = KafkaSource(bootstrap, config.app.id)
@@ -85,6 +90,7 @@ async def build_worker(
         _assignment_settings(config, accept_gaps),
         reporting,
         crash,
+        probe,
     )
     view = WorkerView(assignment, source.end_offset)
     reporting.show_in(view)
@@ -157,12 +163,12 @@ def _follow_settings(config: Config) -> FollowSettings:
     return FollowSettings(logs, CountsSettings(interval_s, hbase.backlog_cells))
 
 
-def _hbase(config: Config) -> HBaseSinks | None:
+def _hbase(config: Config, probe: Probe) -> HBaseSinks | None:
     """Connects later: counting goes on without HBase, which catches up."""
     section = config.sinks.hbase
     if section is None:
         return None
-    return HBaseSinks(Pool(*section.thrift), claimants(config), section.events)
+    return HBaseSinks(Pool(*section.thrift), claimants(config), section.events, probe)
 
 
 def _history(config: Config) -> HBaseHistory:
@@ -171,7 +177,7 @@ def _history(config: Config) -> HBaseHistory:
     return HBaseHistory(config.sinks.hbase.thrift, claimants(config))
 
 
-async def _open_archive(config: Config) -> Archive | None:
+async def _open_archive(config: Config, probe: Probe) -> Archive | None:
     """Raises `DependencyError` when the archive's file system doesn't answer at the start."""
     section = config.sinks.archive
     if section is None:
@@ -186,7 +192,9 @@ async def _open_archive(config: Config) -> Archive | None:
     fix = "start it, or correct sinks.archive.url"
     try:
         async with asyncio.timeout(ARCHIVE_DEADLINE_S):
-            archive = await asyncio.to_thread(Archive, settings, lambda: int(time.time() * 1000), tell_failure)
+            archive = await asyncio.to_thread(
+                partial(Archive, settings, lambda: int(time.time() * 1000), tell_failure, probe=probe)
+            )
             await asyncio.to_thread(archive.fs.mkdirs, archive.root)
     except TimeoutError as err:
         raise DependencyError(f"archive {section.url}", f"no answer within {ARCHIVE_DEADLINE_S:g} s", fix) from err

@@ -16,6 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from domain.errors import FencedError, RefusedError, TaintedError
+from domain.probe import Point, Probe, no_probe
 from domain.rows import Row
 from domain.spec import changelog_topic
 
@@ -44,13 +45,16 @@ class ChangelogWriter:
     After any error but a clean one it is tainted: `close` it, start another, restore.
     """
 
-    def __init__(self, settings: ChangelogSettings, app: str, topic: str, partition: int) -> None:
+    def __init__(
+        self, settings: ChangelogSettings, app: str, topic: str, partition: int, probe: Probe = no_probe
+    ) -> None:
         self._settings = settings
         self._topic = changelog_topic(app, topic)
         self._partition = partition
         self._id = transactional_id(app, topic, partition)
         self._producer: AIOKafkaProducer | None = None
         self._tainted = ""
+        self._probe = probe
 
     async def fence(self) -> None:
         """InitProducerId: from here on every earlier writer of this partition is a zombie."""
@@ -83,12 +87,15 @@ class ChangelogWriter:
         await producer.begin_transaction()
         others = [one for topic, records in finals.items() for one in await self._send(producer, topic, records)]
         sent = await self._send(producer, self._topic, rows)
+        self._probe(Point.ROWS_SENT)
         # aiokafka would commit past a failed batch: every one is checked before the commit.
         for future, _ in others:
             await future
         last = -1
         for future, count in sent:
             last = (await future).offset + count - 1
+        self._probe(Point.ROWS_ACKED)
+        self._probe(Point.COMMIT_BEGUN)
         await producer.commit_transaction()
         return last
 

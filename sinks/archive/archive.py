@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from domain.certificate import digest
 from domain.errors import SinkUnavailableError
+from domain.probe import Point, Probe, no_probe
 from domain.record import TimedBatch
 from sinks.archive.background import Background
 from sinks.archive.fs import FileSystem, open_file_system
@@ -48,17 +49,19 @@ class Archive:
         now_ms: Callable[[], int],
         on_failure: OnFailure = lambda _path, _error: None,
         file_system: FileSystem | None = None,
+        probe: Probe = no_probe,
     ) -> None:
         opened, self.root = open_file_system(settings.url, settings.options)
         self.fs = file_system or opened
         self.settings = settings
         self.now_ms = now_ms
         self.on_failure = on_failure
+        self.probe = probe
         self.background = Background()
         # Apart: closes that hang with a DataNode must not keep the files from those who mend that.
         self.recoverers = Background(RECOVERERS)
         self._stop = threading.Event()
-        self.recovery = Recovery(self.fs, self.root, self._stop)
+        self.recovery = Recovery(self.fs, self.root, self._stop, probe=probe)
         self._live: set[str] = set()
 
     def partition(self, topic: str, partition: int, start: int, archive_window_ms: int) -> PartitionArchive:
@@ -148,7 +151,11 @@ class PartitionArchive:
         self._check_usable()
         if self._next > self._durable:
             self._files.write(self._pending, self._of.window_ms)
-            self._append_to_ledger(self._files.sync())
+            self._archive.probe(Point.LINES_WRITTEN)
+            files = self._files.sync()
+            self._archive.probe(Point.LINES_SYNCED)
+            self._append_to_ledger(files)
+            self._archive.probe(Point.LEDGER_SYNCED)
             self._files.ledgered()
             self._pending.clear()
             self._pending_count = self._pending_digest = self.pending_bytes = 0
@@ -231,7 +238,7 @@ class PartitionArchive:
     def _new_writer(self, slot: Slot, first: int, errors: int) -> RecordWriter:
         attempt = f"{self.attempt}x{errors}" if errors else self.attempt
         name = PartName(self._of.topic, self._of.partition, slot, first, attempt)
-        return RecordWriter(self._archive.fs, self._archive.root, name)
+        return RecordWriter(self._archive.fs, self._archive.root, name, self._archive.probe)
 
     def _end(self) -> None:
         self._ended = True

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from enum import Enum
 
 from domain.errors import FencedError, SinkUnavailableError
+from domain.probe import Point, Probe, no_probe
 from sinks.archive.fs import FileHandle, FileSystem, exists
 from sinks.archive.path import PartName
 from sinks.archive.split import Run
@@ -26,8 +27,9 @@ class State(Enum):
 class RecordWriter:
     """Not thread safe; one caller at a time. After an error other than of `commit` the file is ABORTED."""
 
-    def __init__(self, fs: FileSystem, root: str, name: PartName) -> None:
+    def __init__(self, fs: FileSystem, root: str, name: PartName, probe: Probe = no_probe) -> None:
         self._fs = fs
+        self._probe = probe
         self._root = root
         self._handle: FileHandle | None = None
         self.name = name
@@ -97,7 +99,9 @@ class RecordWriter:
         self.close()
         assert self.state in {State.CLOSED, State.COMMITTED}, self.state
         if self.state is State.CLOSED:
+            self._probe(Point.PART_CLOSED)
             publish(self._fs, self.path, self.name.final_path(self._root, self.last))
+            self._probe(Point.PART_PUBLISHED)
             self.state = State.COMMITTED
 
     def abort(self) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from domain.errors import FencedError, SinkUnavailableError
+from domain.probe import Point, Probe, no_probe
 from sinks.archive.fs import FileSystem, exists, length
 from sinks.archive.line import CorruptLineError, parse_line
 from sinks.archive.path import (
@@ -58,11 +59,14 @@ class Recovered:
 class Recovery:
     """Raises `SinkUnavailableError` when the store doesn't answer; run it again."""
 
-    def __init__(self, fs: FileSystem, root: str, stop: threading.Event, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, fs: FileSystem, root: str, stop: threading.Event, poll_s: float = POLL_S, probe: Probe = no_probe
+    ) -> None:
         self._fs = fs
         self._root = root
         self._stop = stop
         self._poll_s = poll_s
+        self._probe = probe
 
     def run(
         self, topic: str, partition: int, live_attempts: Collection[str], deadline_s: float = DEADLINE_S
@@ -86,8 +90,12 @@ class Recovery:
         ]
         dead = [part for part in found if part is not None and is_dead(part)]
         claimed = [claim for part in dead if (claim := self._claim(part, done)) is not None]
+        if claimed:
+            self._probe(Point.ORPHANS_CLAIMED)
         # All leases at once: HDFS takes a second or two for each.
         free = self._free([part.open_path(self._root) for part in claimed], done, deadline_s)
+        if free:
+            self._probe(Point.LEASES_TAKEN)
         end = time.monotonic() + deadline_s
         for part in claimed:
             if (path := part.open_path(self._root)) in free:
@@ -166,6 +174,7 @@ class Recovery:
             self._publish(part, part.final_path(self._root, last), size, done)
             return
         if last is None or self._publish_copy(part, whole, last, done):
+            self._probe(Point.COPY_PUBLISHED)
             self._set_aside(part, done)
 
     def _publish(self, part: PartName, final: str, size: int, done: Recovered) -> bool:
@@ -205,6 +214,7 @@ class Recovery:
             raise
         if length(self._fs, copy) != whole:
             raise FencedError(copy)  # the original was taken while we read: leave both to whoever did
+        self._probe(Point.WHOLE_LINES_COPIED)
         return self._publish(part.copy(), final, whole, done)
 
     def _set_aside(self, part: PartName, done: Recovered) -> None:

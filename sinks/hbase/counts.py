@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from zlib import crc32
 
 from domain.errors import CorruptRowError, SinkUnavailableError
+from domain.probe import Point, Probe, no_probe
 from domain.rows import Kind, Row, table_prefix
 from sinks.hbase.claim import Claimant, Owner, claim, read_owner
 from sinks.hbase.connection import Connection, Pool
@@ -35,9 +36,10 @@ NOTHING = bytes(COUNT_BYTES)
 class HBaseTable:
     """One table's place in HBase, shared by the partitions of a process. Thread safe."""
 
-    def __init__(self, pool: Pool, claimant: Claimant) -> None:
+    def __init__(self, pool: Pool, claimant: Claimant, probe: Probe = no_probe) -> None:
         self.pool = pool
         self.claimant = claimant
+        self.probe = probe
         self._lock = threading.Lock()
         self._claimed = False
         self._failed: tuple[float, tuple[str, str]] | None = None  # when, and why
@@ -115,6 +117,7 @@ class HBaseCounts:
         return None if value is None else unpack_frontier(value).next_offset
 
     def put_cells(self, rows: Sequence[Row], next_offset: int) -> None:
+        self._table.probe(Point.COUNTS_TAKEN)
         batches = []
         at = self._cell_prefix
         end = at + START_BYTES
@@ -128,6 +131,7 @@ class HBaseCounts:
             key = row[end:]
             batches.append(BatchMutation(SALTS[crc32(key) & 255] + digits + key, self._counts_of(value)))
         self._put(self._counts, batches, next_offset)
+        self._table.probe(Point.CELLS_PUT)
 
     def _counts_of(self, value: bytes) -> list[Mutation]:
         """A cell row's two counts are as HBase wants them: 8 bytes each, big-endian. Zeros aren't put."""
@@ -149,6 +153,7 @@ class HBaseCounts:
             if value is not None
         ]
         self._put(self._windows, batches, next_offset)
+        self._table.probe(Point.CERTIFICATES_PUT)
 
     def put_frontier(self, next_offset: int, stream_time: int | None, archive_next_offset: int | None) -> None:
         value = pack_frontier(Frontier(next_offset, stream_time))
@@ -156,6 +161,7 @@ class HBaseCounts:
         if archive_next_offset is not None:
             value = pack_offset(archive_next_offset)
             self._put(self._windows, [_one(FRONTIER_ROW, self._archive, value)], archive_next_offset)
+        self._table.probe(Point.FRONTIER_PUT)
 
     def _put(self, table: bytes, batches: list[BatchMutation], next_offset: int) -> None:
         if batches:

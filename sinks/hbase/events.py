@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from domain.probe import Point, Probe, no_probe
 from domain.record import Batch, TimedBatch, record_id
 from sinks.hbase.claim import create_if_missing
 from sinks.hbase.connection import Pool
@@ -24,8 +25,9 @@ CELL_BYTES_MAX = (10 << 20) - 1024  # hbase.client.keyvalue.maxsize, less what n
 class HBaseEvents:
     """`LogSink` of one partition. `write` does no I/O; rows wait in memory until `sync` has put them all."""
 
-    def __init__(self, pool: Pool, topic: str, partition: int, start: int) -> None:
+    def __init__(self, pool: Pool, topic: str, partition: int, start: int, probe: Probe = no_probe) -> None:
         self._pool = pool
+        self._probe = probe
         self._table = events_table(topic)
         self._topic = topic
         self._partition = partition
@@ -72,6 +74,7 @@ class HBaseEvents:
             size += row_size
             if len(rows) >= PUT_ROWS or size >= PUT_BYTES:
                 self._put(rows)
+                self._probe(Point.EVENTS_PARTLY_PUT)
                 rows, size = [], 0
         if rows:
             self._put(rows)

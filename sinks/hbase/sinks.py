@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
+from domain.probe import Probe, no_probe
 from sinks.hbase.claim import Claimant
 from sinks.hbase.connection import Pool
 from sinks.hbase.counts import HBaseCounts, HBaseTable
@@ -18,10 +19,12 @@ class HBaseSinks:
         pool: Pool,
         claimants: Iterable[Claimant],
         events: Collection[str] = (),
+        probe: Probe = no_probe,
     ) -> None:
         self._pool = pool
+        self._probe = probe
         self._events = frozenset(events)
-        self._tables = {one.table: HBaseTable(pool, one) for one in claimants}
+        self._tables = {one.table: HBaseTable(pool, one, probe) for one in claimants}
 
     def counts(self, table: str, partition: int) -> HBaseCounts:
         """The sink of one table and partition."""
@@ -29,7 +32,7 @@ class HBaseSinks:
 
     def events(self, topic: str, partition: int, start: int) -> HBaseEvents | None:
         """The sink of one assignment, from its progress on; None: this topic's records don't go to HBase."""
-        return HBaseEvents(self._pool, topic, partition, start) if topic in self._events else None
+        return HBaseEvents(self._pool, topic, partition, start, self._probe) if topic in self._events else None
 
     def takes_events(self, topic: str) -> bool:
         return topic in self._events
