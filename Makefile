@@ -30,13 +30,13 @@ servers: $(LOCKED)
 demo: servers ## count a million events on real servers, with a worker killed midway (ARGS="--exit --json", "--kill thrift")
 	@$(BIN)/python -m app demo $(ARGS)
 
-test: servers ## every test but long soaks, on real servers
-	@$(BIN)/python -m pytest $(ARGS)
+test: servers ## every test but the long ones, on real servers
+	@$(BIN)/python -m pytest -m "not long" $(ARGS)
 
 test-unit: $(LOCKED) ## the tests that need no server
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
-test-e2e: servers ## the service as processes, killed and restarted
+test-e2e: servers ## the service as processes, killed and paused at every named point; the long ones too
 	@$(BIN)/python -m pytest tests/e2e $(ARGS)
 
 check: $(LOCKED) ## ruff, mypy --strict, import layers

@@ -14,6 +14,7 @@ from agents import checkpointer as module
 from agents.checkpointer import Checkpointer, Committed
 from agents.partition import Partition, TableFold, first_progress
 from domain.errors import FencedError, TaintedError
+from domain.probe import Point
 from domain.record import Batch
 from domain.rows import Role, Row, progress_key
 from tables.changelog import NO_FINALS
@@ -74,7 +75,10 @@ class Scene:
         self.partition = Partition(TOPIC, 0, self.store, STATE_ID, tables)
         self.done: list[Committed] = []
         self.failures: list[Exception] = []
-        self.checkpointer = Checkpointer(self.partition, self.writer, interval_s, self._done, self._failed)
+        self.checkpointer = Checkpointer(self.partition, self.writer, interval_s, self._done, self._failed, self._probe)
+
+    def _probe(self, point: Point) -> None:
+        self.steps.append(point)
 
     def _done(self, partition: Partition, result: Committed) -> None:
         assert partition is self.partition
@@ -120,7 +124,15 @@ async def test_a_commit_is_rows_then_changelog_then_store_then_published(make_sc
     scene.fold(batch(0, "abc"))
     scene.steps.clear()
     await scene.checkpointer.checkpoint()
-    assert list(dict.fromkeys(scene.steps)) == ["rows", "writer.commit", "store.commit", "published 1 to 3"]
+    assert list(dict.fromkeys(scene.steps)) == [
+        Point.CHECKPOINT_CUT,
+        "rows",
+        "writer.commit",
+        Point.ROWS_COMMITTED,
+        "store.commit",
+        Point.ROWS_APPLIED,
+        "published 1 to 3",
+    ]
     assert scene.steps.index("writer.commit") > max(n for n, step in enumerate(scene.steps) if step == "rows")
     (rows,) = scene.writer.commits
     assert rows_of(scene.store) == dict(rows)
