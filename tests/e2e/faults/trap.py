@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,19 +84,21 @@ class TrapProbe:
             here = point is trap.point and seen.reached[point] == trap.nth
         if not here:
             return
+        self._mark()
         if trap.moment_s:
-            threading.Thread(target=self._spring, name="trap").start()
+            threading.Timer(trap.moment_s, self._stop).start()
         else:
-            self._spring()
+            self._stop()
 
-    def _spring(self) -> None:
+    def _stop(self) -> None:
+        os.kill(os.getpid(), self._trap.signal)
+
+    def _mark(self) -> None:
         trap = self._trap
         with self._moved:
             held = self._hold()
             marker = Marker(trap.point, trap.nth, dict(self._seen.reached), self._seen.batches_since_cut, held)
         write_durably(Path(trap.marker), msgspec.json.encode(marker))
-        time.sleep(trap.moment_s)
-        os.kill(os.getpid(), trap.signal)
 
     def _hold(self) -> int:
         """Keep this thread here, and no other; returns how many checkpoints were made meanwhile."""
