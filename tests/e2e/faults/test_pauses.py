@@ -60,25 +60,22 @@ def wait_shared(stage: Stage) -> None:
     wait_for("the two workers to share the partitions", shared, REJOIN_S)
 
 
-def play(make_scene: MakeScene, points: Sequence[Point], *, archive: str = "file", hbase: bool = True) -> None:
-    scene = make_scene(archive, 2, hbase=hbase)
+def play(make_scene: MakeScene, points: Sequence[Point]) -> None:
+    scene = make_scene("hdfs", 2, hbase=True)
     with scene.load(seed=len(points), rate=RATE) as driver:
         stage = Stage(scene, driver, scene.worker("victim", MODULE))
         for point in points:
             scene.stop()
             sleep_through_a_takeover(stage, point)
     assert stage.other is not None
-    check(scene, stage.other, hbase=hbase)
+    check(scene, stage.other, hbase=True)
 
 
 def test_a_worker_that_wakes_after_its_partitions_moved_changes_nothing(make_scene: MakeScene) -> None:
-    play(make_scene, TELLING, archive="hdfs")
+    play(make_scene, TELLING)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("archive", ["file", "hdfs"])
 @pytest.mark.parametrize("point", Point)
-def test_a_worker_paused_at_any_named_point_changes_nothing_when_it_wakes(
-    make_scene: MakeScene, point: Point, archive: str
-) -> None:
-    play(make_scene, [point], archive=archive)
+def test_a_worker_paused_at_any_named_point_changes_nothing_when_it_wakes(make_scene: MakeScene, point: Point) -> None:
+    play(make_scene, [point])
