@@ -199,15 +199,8 @@ class Assignment:
             followers.committed(done)
             self._committed(partition, done)
 
-        checkpointer = Checkpointer(
-            partition,
-            opened.writer,
-            settings.checkpoint_interval_s,
-            committed,
-            self._failed,
-            settings.max_records,
-            self._probe,
-        )
+        interval_s, limit = settings.checkpoint_interval_s, settings.max_records
+        checkpointer = Checkpointer(partition, opened.writer, interval_s, committed, self._failed, limit, self._probe)
         followers.start(self._follower_ended)
         self._watch(checkpointer.start())
         self._owned[place] = Owned(opened, partition, checkpointer, followers)

@@ -75,7 +75,9 @@ class Scene:
         self.partition = Partition(TOPIC, 0, self.store, STATE_ID, tables)
         self.done: list[Committed] = []
         self.failures: list[Exception] = []
-        self.checkpointer = Checkpointer(self.partition, self.writer, interval_s, self._done, self._failed, self._probe)
+        self.checkpointer = Checkpointer(
+            self.partition, self.writer, interval_s, self._done, self._failed, probe=self._probe
+        )
 
     def _probe(self, point: Point) -> None:
         self.steps.append(point)
