@@ -46,7 +46,7 @@ class Monitor:
             self._failed = err
 
     def _ask(self, worker: Worker) -> None:
-        up = worker.entries("worker up") if worker.running else []
+        up = worker.entries("worker up") if worker.running and worker.watched else []
         if not up:
             return
         url = up[0]["web"]
@@ -55,6 +55,8 @@ class Monitor:
             windows = {table: get(url, f"/api/v1/tables/{table}/windows") for table in self._tables}
         except OSError:
             return  # it was killed meanwhile
+        if not worker.watched:
+            return
         for table in tallies["tables"]:
             self._look(worker, table)
         for name, answer in windows.items():

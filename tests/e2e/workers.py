@@ -42,6 +42,7 @@ class Worker:
         self.log_path = folder / f"{name}.log"
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
+        self.watched = True  # by the monitor
 
     def start(self, *arguments: str) -> None:
         """Start the process; it isn't waited for."""

@@ -110,6 +110,12 @@ def _nothing(stage: Stage) -> None:
     """Reached by counting alone."""
 
 
+def _leave_state(stage: Stage) -> None:
+    """A death that leaves committed rows to restore, unless an earlier one has."""
+    if not stage.markers:
+        stage.die(Step(Point.ROWS_APPLIED))
+
+
 def _open_files(scene: Scene) -> tuple[FileSystem, list[str]]:
     config = tomllib.loads(scene.config.read_text())
     fs, root = open_file_system(config["sinks"]["archive"]["url"])
@@ -183,8 +189,8 @@ WAYS = {
     Point.CERTIFICATES_PUT: Way(nth=10, checkpoints=HOLD),
     Point.FRONTIER_PUT: Way(nth=10, checkpoints=HOLD),
     Point.WRITER_FENCED: Way(),
-    Point.ROWS_PARTLY_RESTORED: Way(),
-    Point.PARTITION_RESTORED: Way(),
+    Point.ROWS_PARTLY_RESTORED: Way(before=_leave_state),
+    Point.PARTITION_RESTORED: Way(before=_leave_state),
     Point.LOGS_CLOSED: Way(push=Stage.start_other),
     Point.LAST_CHECKPOINT_DONE: Way(push=_stop),
 }

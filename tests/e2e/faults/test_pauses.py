@@ -39,11 +39,14 @@ def sleep_through_a_takeover(stage: Stage, point: Point) -> None:
         stage.start_other()
     stage.wait_taken_over()
     assert stopped(victim)
+    # Until it hears from the group it may show what it knew before.
+    victim.watched = False
     victim.signal(signal.SIGCONT)
     if point in ENDS:
         assert victim.wait(GRACE_S) == ENDS[point], victim.log()[-3000:]
         victim.start()
     wait_shared(stage)
+    victim.watched = True
 
 
 def wait_shared(stage: Stage) -> None:
