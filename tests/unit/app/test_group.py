@@ -1,0 +1,63 @@
+"""Our membership: what ends it is told, and what the group agreed on before a restart is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaError
+
+from app.transport.group import GroupMember
+
+URL = "http://worker-1:6066"
+OTHER = "http://worker-2:6066"
+
+
+@pytest.fixture
+async def member() -> Any:
+    """Of a group that reads one topic of two partitions; without its tasks and its client."""
+    found = object.__new__(GroupMember)
+    found.told = []
+    found.ended = found.told.append
+    found._closing = asyncio.get_running_loop().create_future()
+    found._subscription = SimpleNamespace(abort_waiters=lambda _: None, subscription=SimpleNamespace(topics={"clicks"}))
+    found._cluster = SimpleNamespace(partitions_for_topic={"clicks": {0, 1}}.get)
+    return found
+
+
+async def test_an_error_that_waits_for_a_fetch_is_told_at_once(member: Any) -> None:
+    error = KafkaError("unexpected error in join group")
+    member._push_error_to_user(error).close()
+    assert member.told == [error]
+
+
+async def test_the_death_of_the_coordination_is_told(member: Any) -> None:
+    async def die() -> None:
+        raise KafkaError("an assertion")
+
+    async def go_on() -> None: ...
+
+    for work in (go_on(), die()):
+        task = asyncio.create_task(work)
+        await asyncio.wait([task])
+        member._coordinated(task)
+    assert [str(one) for one in member.told] == ["KafkaError: an assertion"]
+
+
+@pytest.mark.parametrize(
+    ("url", "given", "outdated"),
+    [
+        (URL, {URL: {"clicks": [0]}, OTHER: {"clicks": [1]}}, False),
+        (OTHER, {OTHER: {"clicks": [0, 1]}}, True),
+        (URL, {URL: {"clicks": [0]}, OTHER: {}}, True),
+        (URL, {}, True),
+    ],
+    ids=["as it is", "another address", "a partition nobody has", "nobody has any"],
+)
+async def test_what_was_agreed_before_a_restart_may_be_out_of_date(
+    member: Any, url: str, given: dict[str, dict[str, list[int]]], *, outdated: bool
+) -> None:
+    agreed = SimpleNamespace(url=url, external_topic_distribution=given)
+    assert member._outdated(agreed, SimpleNamespace(_url=URL)) is outdated
