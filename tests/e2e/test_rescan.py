@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import happybase
 import pytest
 
@@ -19,19 +21,30 @@ WRONG = (999_999).to_bytes(8, "big")
 BASE = 2**48
 
 
-def damage(table: happybase.Table) -> dict[bytes, dict[bytes, bytes]]:
-    """Half of the oldest window's rows deleted, half of them wrong, all above their versions; what shows now."""
+AHEAD = 2_000  # offsets
+
+
+def damage(table: happybase.Table) -> tuple[dict[bytes, dict[bytes, bytes]], dict[int, int]]:
+    """Half of a late window's rows deleted, half of them wrong, above any version put in the next seconds.
+
+    What shows now, and the offset by partition that must be passed before anything can come right.
+    """
     rows = dict(table.scan(include_timestamp=True))
-    oldest = min(row[3:18] for row in rows)
-    hurt = sorted(row for row in rows if row[3:18] == oldest)
-    assert len(hurt) > 10
+    newest: dict[int, int] = {}
+    for columns in rows.values():
+        for column, (_, version) in columns.items():
+            newest[int(column[3:])] = max(version, newest.get(int(column[3:]), 0))
+    sizes = Counter(row[3:18] for row in rows)
+    start = max(one for one, size in sizes.items() if size > 10)
+    hurt = sorted(row for row in rows if row[3:18] == start)
     for number, row in enumerate(hurt):
-        for column, (_, version) in rows[row].items():
+        for column in rows[row]:
+            at = newest[int(column[3:])] + AHEAD
             if number % 2:
-                table.delete(row, [column], timestamp=version + 1)
+                table.delete(row, [column], timestamp=at)
             else:
-                table.put(row, {column: WRONG}, timestamp=version + 1)
-    return {row: table.row(row) for row in hurt}
+                table.put(row, {column: WRONG}, timestamp=at)
+    return {row: table.row(row) for row in hurt}, {p: version - BASE + AHEAD for p, version in newest.items()}
 
 
 def test_damaged_counts_are_written_again_while_workers_count_on(make_scene: MakeScene, hbase_thrift: str) -> None:
@@ -40,28 +53,33 @@ def test_damaged_counts_are_written_again_while_workers_count_on(make_scene: Mak
     host, _, port = hbase_thrift.rpartition(":")
     stranger = happybase.Connection(host, int(port), timeout=60_000)
     table = stranger.table(f"recount_{scene.tables[0]}")
-    with scene.load(seed=91, rate=1500) as driver:
-        driver.wait_sent(10_000)
-        wait_for("counts of some windows in HBase", lambda: progress(worker)[1] > 9_000, 60)
-        shown = damage(table)
-        assert all(value == WRONG for columns in shown.values() for value in columns.values())
-        assert not all(shown.values()), "some are gone"
-        before = worker.metric(RESCANS)
-        driver.wait_sent(driver.total + 3_000)
-        assert {row: table.row(row) for row in shown} == shown, "nothing comes right by itself"
-        assert worker.metric(RESCANS) == before
-
+    with scene.load(seed=91, rate=700) as driver:
+        driver.wait_sent(6_000)
+        wait_for("counts of some windows in HBase", lambda: progress(worker)[1] > 5_000, 60)
         code, said = recount(scene, "rescan", "--table", scene.tables[0])
         assert (code, "add --yes" in said) == (2, True), said
+        before = worker.metric(RESCANS)
+        shown, passed = damage(table)
+        assert WRONG in {value for columns in shown.values() for value in columns.values()}
+        assert not all(shown.values()), "some are gone"
+        wait_for("versions above the damage", lambda: above(worker, passed), 60)
+        assert worker.metric(RESCANS) == before
+
         code, said = recount(scene, "rescan", "--table", scene.tables[0], "--yes")
         assert code == 0, said
         assert RESCANS in said
         wait_for("a rescan of each partition", lambda: worker.metric(RESCANS) == before + 2, 60)
-        driver.wait_sent(driver.total + 3_000)
+        driver.wait_sent(driver.total + 1_000)
     stranger.close()
     check(scene, worker)
     assert worker.metric(RESCANS) == before + 2, "of that table alone"
     stop_and_refuse(scene, worker)
+
+
+def above(worker: Worker, offsets: dict[int, int]) -> bool:
+    """Whether HBase has got past these offsets."""
+    found = {one["partition"]: one["hbase_next_offset"] or 0 for one in worker.get("/api/v1/partitions")["partitions"]}
+    return all(found[partition] > offset for partition, offset in offsets.items())
 
 
 def stop_and_refuse(scene: Scene, worker: Worker) -> None:
