@@ -152,7 +152,7 @@ class CountsFollower:
         if table_id != progress.table_id:
             if progress.table_id:
                 log.warning(
-                    "the sink's tables are new or were emptied: writing all counts of the state again",
+                    "the sink's tables have a new id: writing all counts of the state again",
                     follower=self.name,
                     lost="windows that have left the state; a replay of the archive writes them",
                 )

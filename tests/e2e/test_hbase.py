@@ -118,7 +118,7 @@ def test_tables_dropped_under_load_are_filled_again(make_scene: MakeScene, hbase
     expected = scene.verifier.check_live(worker)
     scene.verifier.wait_in_hbase(worker)
     scene.verifier.check_hbase(expected, refilled=True)
-    assert worker.entries("the sink's tables are new or were emptied: writing all counts of the state again")
+    assert worker.entries("the sink's tables have a new id: writing all counts of the state again")
     scene.stop()
 
 
