@@ -37,6 +37,7 @@ class TableFold:
     ahead: Ahead | None = None
     dirty: Dirty = field(default_factory=dict)
     in_flight: Dirty = field(default_factory=dict)
+    rows_from: int = 0  # no window that starts before has cells or event ids
     unsettled: bool = False  # finals or tombstones wait for the next checkpoint, whether anything moves or not
 
     @classmethod
@@ -65,7 +66,7 @@ class TableCut:
     def settling(self, max_records: int) -> Settling:
         time, due = self.progress.stream_time, None
         if time is not None:
-            due = Due(expired_until(self.table.spec, time), self.passed, max_records)
+            due = Due(self.table.rows_from, expired_until(self.table.spec, time), self.passed, max_records)
         closing = None if self.closing is None else replace(self.closing, limit=max_records)
         return Settling(self.cuts, self.new_cuts, closing, due)
 
@@ -169,6 +170,9 @@ class Partition:
         self._last_batch: Batch | None = None
         self._half_folded = False
         self._probe = probe
+        for table in tables:  # the owner before may have died between a window's close and its finals
+            closing = self._closing(table)
+            table.unsettled = closing is not None and closing.due
 
     @property
     def name(self) -> str:
@@ -230,6 +234,7 @@ class Partition:
             cut.table.committed = cut.progress
             cut.table.in_flight = {}
             rows = encoded.tables[cut.table.spec.name]
+            cut.table.rows_from = rows.dropped.rows_from
             closing = self._closing(cut.table)
             cut.table.unsettled = rows.dropped.more or (closing is not None and closing.due)
         for one, progress in checkpoint.followers:

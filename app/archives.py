@@ -30,4 +30,6 @@ class ProcessArchives:
         done = self._archive.recover(topic, partition)
         for path in done.conflicts:
             log.error("archive file not recovered", path=path, reason=CONFLICT)
+        if done.error is not None:
+            raise done.error
         return not (done.waiting or done.taken)

@@ -150,6 +150,7 @@ class Reset:
             hbase=await self._hbase_tables(at, tables, holdings, whole=table is None),
             folders=self._folders(at, [*holdings, *offsets]),
             archive=await self._archive_folder(at) if table is None else None,
+            finals=tuple({one.finals_topic: None for one in config.tables if one.finals_topic and one.name in tables}),
         )
 
     async def _ask_kafka(self) -> _Kafka:
@@ -315,6 +316,8 @@ class Reset:
             one = await self._take(plan, Place(plan.topic, partition))
             taken.append(one)  # one by one: whatever is held must be let go after an error
         reached(Step.MARKED)
+        # Whoever starts from here on refuses at a mark; a worker that came before it is a member now.
+        await self._ask_kafka()
         for one in taken:
             if one.store is not None:
                 await one.share.clear(one.store, partial(self._counted, one.name, "rows deleted"))

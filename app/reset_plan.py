@@ -29,6 +29,7 @@ class Plan:
     hbase: tuple[str, ...] = ()
     folders: tuple[Path, ...] = ()
     archive: str | None = None  # the topic's folder, to be moved aside
+    finals: tuple[str, ...] = ()  # topics that get the finals of these tables once more
 
     @property
     def empty(self) -> bool:
@@ -123,6 +124,8 @@ def others_of(plan: Plan) -> Iterator[str]:
         logs = sorted({role for one in plan.holdings.values() for role in one.logs})
         also = f", with the progress of {' and '.join(logs)}" if logs else ""
         yield f"changelog {changelog_topic(plan.app, plan.topic)}: deleted{also}"
+    for name in plan.finals:
+        yield f"finals topic {name}: stays, and gets every final of these windows again; empty it, or name another one"
     if plan.offsets:
         places = ", ".join(str(Place(plan.topic, p)) for p in plan.offsets)
         yield f"the group's offsets of {places}: set to 0"

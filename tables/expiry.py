@@ -13,8 +13,12 @@ from tables.rocksdb import RocksStore
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What may go: of windows that start at `until` or before, those whose events all followers are past."""
+    """What may go: of windows that start at `until` or before, those whose events all followers are past.
 
+    None that starts before `rows_from` has rows: looking there would step over every tombstone not yet compacted away.
+    """
+
+    rows_from: int
     until: int
     passed: int  # the lowest committed next offset of the followers
     limit: int  # rows in one checkpoint
@@ -24,7 +28,7 @@ class Due:
         if closing is None:
             return self
         sent_before = finals.cursors.get(START, closing.cursors.get(START, 0))
-        return Due(min(self.until, sent_before - 1), self.passed, self.limit - len(finals.records))
+        return Due(self.rows_from, min(self.until, sent_before - 1), self.passed, self.limit - len(finals.records))
 
 
 @dataclass(slots=True)
@@ -33,8 +37,12 @@ class Dropped:
 
     certificates: list[tuple[bytes, bytes]] = field(default_factory=list)
     tombstones: list[Row] = field(default_factory=list)
-    windows: int = 0
+    rows_from: int = 0
     more: bool = False
+
+    def stays(self, start: int) -> None:
+        """A window has rows left."""
+        self.rows_from = min(self.rows_from, start)
 
 
 def drop_expired(
@@ -43,18 +51,21 @@ def drop_expired(
     """Tombstones for what is due. `certificates` are the rows this checkpoint writes anyway, `dirty` its windows.
 
     A window is marked before its first cell goes, so that a part of it is never taken for the whole. The oldest window
-    with rows left is found by looking: nothing needs to be remembered, and what a restore brings back goes again.
+    with rows left is found by looking: nothing needs to be kept, and what a restore brings back goes again.
     """
-    dropped = Dropped()
-    for start in _windows(store, table, due.until):
+    # Above `until` nobody has looked; the dirty ones get rows with this very checkpoint.
+    dropped = Dropped(rows_from=min([max(due.rows_from, due.until + 1), *dirty]))
+    for start in _windows(store, table, due.rows_from, due.until):
         if start in dirty:
             continue
         key = window_prefix(Kind.CERTIFICATE, table, start)
         value = certificates.get(key) or store.get(key)
         if value is None:
-            continue  # cells that nothing vouches for stay, to be found
+            dropped.stays(start)  # cells that nothing vouches for: to be found
+            continue
         one = rows.unpack_certificate(value)
         if max(one.on_time.last, one.late.last) >= due.passed:
+            dropped.stays(start)
             continue
         room = due.limit - len(dropped.tombstones)
         found = [
@@ -63,24 +74,23 @@ def drop_expired(
         if not one.dropped:
             one.dropped = True
             dropped.certificates.append((key, rows.pack_certificate(one)))
-            dropped.windows += 1
         dropped.tombstones += [(row, None) for row in found[:room]]
         if len(found) > room:
             dropped.more = True
+            dropped.stays(start)
             break
     return dropped
 
 
-def _windows(store: RocksStore, table: str, until: int) -> Iterator[int]:
+def _windows(store: RocksStore, table: str, first: int, until: int) -> Iterator[int]:
     """Starts of the windows that have cells or event ids, ascending, each looked for by one seek."""
-    after = -1
-    while True:
-        firsts = [_first_window(store, table, kind, after + 1) for kind in (Kind.CELL, Kind.ID)]
+    while first <= until:
+        firsts = [_first_window(store, table, kind, first) for kind in (Kind.CELL, Kind.ID)]
         start = min((one for one in firsts if one is not None), default=None)
         if start is None or start > until:
             return
         yield start
-        after = start
+        first = start + 1
 
 
 def _first_window(store: RocksStore, table: str, kind: Kind, start: int) -> int | None:

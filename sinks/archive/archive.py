@@ -231,6 +231,8 @@ class PartitionArchive:
         done = self._archive.recovery.run_files(self._of.topic, self._of.partition, keys, ORPHAN_DEADLINE_S)
         for path in done.conflicts:
             self._archive.on_failure(path, ValueError(CONFLICT))
+        if done.error is not None:
+            raise done.error
         if not (done.waiting or done.taken):
             for writer in orphans:
                 self._files.orphans.remove(writer)

@@ -49,7 +49,7 @@ class Recovered:
     taken: list[str] = field(default_factory=list)  # by another recoverer meanwhile
     waiting: list[str] = field(default_factory=list)  # lease not free yet, or no answer: run again
     conflicts: list[str] = field(default_factory=list)  # last line damaged, or final name taken by another content
-    error: SinkUnavailableError | None = None  # the first of those that wait for an answer
+    error: SinkUnavailableError | None = None  # why the first of those that wait has no answer
 
     @property
     def complete(self) -> bool:
@@ -57,7 +57,7 @@ class Recovered:
 
 
 class Recovery:
-    """Raises `SinkUnavailableError` when the store doesn't answer; run it again."""
+    """Raises `SinkUnavailableError` when the store doesn't answer at all; run it again."""
 
     def __init__(
         self, fs: FileSystem, root: str, stop: threading.Event, poll_s: float = POLL_S, probe: Probe = no_probe
@@ -74,11 +74,11 @@ class Recovery:
         """Recover everything of a partition but what belongs to the live attempts. Safe to repeat, and to race."""
         done = self._run_parts(topic, partition, lambda part: attempt_of(part.attempt) not in live_attempts, deadline_s)
         self._close_ledgers(topic, partition, live_attempts, done, deadline_s)
-        return _or_raise(done)
+        return done
 
     def run_files(self, topic: str, partition: int, ledger_keys: Collection[str], deadline_s: float) -> Recovered:
         """Recover files by name: those an owner itself gave up. Safe to repeat."""
-        return _or_raise(self._run_parts(topic, partition, lambda part: part.ledger_key in ledger_keys, deadline_s))
+        return self._run_parts(topic, partition, lambda part: part.ledger_key in ledger_keys, deadline_s)
 
     def _run_parts(
         self, topic: str, partition: int, is_dead: Callable[[PartName], bool], deadline_s: float
@@ -246,9 +246,3 @@ class Recovery:
             if (attempt := parse_ledger(status.name)) is not None and attempt_of(attempt) not in live_attempts
         ]
         self._free(paths, done, deadline_s)
-
-
-def _or_raise(done: Recovered) -> Recovered:
-    if done.error is not None:
-        raise done.error
-    return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -120,8 +121,8 @@ def test_recovery_may_die_at_any_call(tmp_path: Path, fault: Fault) -> None:
         store = Store(f"file://{tmp_path}/{at}")
         crashed(store)
         failing = FaultyFileSystem(LocalFileSystem(), at, fault, dead=True)
-        with pytest.raises(SinkUnavailableError):
-            faulty_archive(store, failing).recover(TOPIC, 0, deadline_s=0.0)
+        with suppress(SinkUnavailableError):
+            assert faulty_archive(store, failing).recover(TOPIC, 0, deadline_s=0.0).error is not None
         failing.release()
         assert store.ids() == ids_of(range(4)), f"after a death at call {at}, before the next recovery"
         check(store, 4)
@@ -157,8 +158,9 @@ def test_a_file_that_gives_no_answer_keeps_no_other_waiting(tmp_path: Path, call
     sink.sync(None)
     sink.abort()
     stuck = Archive(ArchiveSettings(store.url), lambda: T0, file_system=OneStuck(T0, call))
-    with pytest.raises(SinkUnavailableError, match="stuck"):
-        stuck.recover(TOPIC, 0, deadline_s=1.0)
+    done = stuck.recover(TOPIC, 0, deadline_s=1.0)
+    assert "stuck" in str(done.error)
+    assert not done.complete
     (left,) = store.open_names()
     assert f"+{T0:015d}+" in left
     assert len(store.committed_names()) == 3

@@ -10,9 +10,9 @@ import pytest
 from agents.partition import Followed, Partition, TableFold, first_progress
 from agents.rescan import Rescan
 from domain.certificate import Certificate
-from domain.progress import CountsProgress, FollowerProgress
-from domain.rows import Kind, Role, Row, pack_cell, parse_key, unpack_certificate, window_prefix
-from tables.rocksdb import RocksStore
+from domain.progress import CountsProgress, FollowerProgress, decode_state
+from domain.rows import Kind, Role, Row, pack_cell, parse_key, progress_key, unpack_certificate, window_prefix
+from tables.rocksdb import RocksSettings, RocksStore
 from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, open_store
 
 FIRST = NOW_MS - NOW_MS % VIEWS.window_ms
@@ -27,7 +27,12 @@ def store(state_dir: Path) -> Iterator[RocksStore]:
 
 
 def open_partition(store: RocksStore, *, archive: bool = False, counts: bool = False) -> Partition:
-    folds = [TableFold.resume(one, first_progress(TOPIC, one, STATE_ID, 0, []), None) for one in (VIEWS, UNIQUE)]
+    """A new owner: it goes on where the store's progress says."""
+    folds = []
+    for one in (VIEWS, UNIQUE):
+        value = store.get(progress_key(Role.STATE, one.name))
+        progress = first_progress(TOPIC, one, STATE_ID, 0, []) if value is None else decode_state(value)
+        folds.append(TableFold.resume(one, progress, None))
     log = Followed.resume(Role.ARCHIVE, FollowerProgress(state_id=STATE_ID, start=0, next_offset=0))
     sinks = [
         Followed.resume(Role.COUNTS, CountsProgress(state_id=STATE_ID, start=0, next_offset=0), one.name)
@@ -151,8 +156,9 @@ def test_leftovers_of_a_dropped_window_are_dropped_again_and_never_put(store: Ro
     scan = Rescan(store, "views", 0)
     put = [key for chunk in scan.cells() for key, _ in chunk.rows]
     assert put == [window_prefix(Kind.CELL, "views", FIRST + 61_000) + b"b"]
-    partition.fold(batch(2, "", end=3))
-    commit(partition)
+    again = open_partition(store)
+    again.fold(batch(2, "", end=3))
+    commit(again)
     assert store.get(leftover) is None
 
 
@@ -169,3 +175,34 @@ def test_a_rescan_tells_again_of_flags_which_have_no_offset(store: RocksStore) -
         if value
     ]
     assert [one.dropped for one in told] == [True]
+
+
+class Looking(RocksStore):
+    """Notes where it was looked for windows with rows."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, RocksSettings())
+        self.looked: list[int] = []
+
+    def keys(self, prefix: bytes, limit: int, start: bytes | None = None) -> list[bytes]:
+        if start is not None and (parsed := parse_key(start)) is not None:
+            self.looked.append((parsed.start_ms - FIRST) // 1000)
+        return super().keys(prefix, limit, start)
+
+
+def test_what_was_dropped_is_not_stepped_over_again(state_dir: Path) -> None:
+    store = Looking(state_dir)
+    partition = open_partition(store)
+    for offset, at_ms in enumerate((0, 30_000, 80_000, 50_000, 95_000, 115_000, 160_000, 200_000)):
+        record = batch(offset, "a", step_ms=0)
+        record.timestamps[:] = NOW_MS + at_ms
+        partition.fold(record)
+        store.looked.clear()
+        commit(partition)
+        lowest = min(at for _, at in left(store))
+        assert partition.tables[0].rows_from <= FIRST + lowest * 1000, "no window with rows is overlooked"
+    assert min(store.looked) > 50, "long after the first ones were dropped"
+    partition.fold(batch(8, "", end=9))
+    commit(partition)
+    assert left(store) == {(Kind.CELL, 160), (Kind.CELL, 200)}
+    store.close()

@@ -120,3 +120,13 @@ def test_finals_wait_for_nobody_but_drops_for_followers(store: RocksStore) -> No
     partition.fold(batch(1, "z", step_ms=GONE_MS))
     assert commit_all(partition) == [("a", final(1, 0))]
     assert store.get(window_prefix(Kind.CELL, "views", FIRST) + b"a") is not None
+
+
+def test_a_death_between_a_close_and_its_finals_leaves_them_to_the_next_owner(store: RocksStore) -> None:
+    partition = open_partition(store)
+    partition.fold(batch(0, "ab", step_ms=1))
+    partition.fold(batch(2, "z", step_ms=CLOSED_MS))
+    assert commit(partition) == []
+    again = open_partition(store)  # and the topic is idle from here on
+    assert [key for key, _ in commit_all(again)] == ["a", "b"]
+    assert commit_all(open_partition(store)) == []

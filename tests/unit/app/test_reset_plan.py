@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app import reset_plan
-from app.reset_plan import Plan
+from app.reset_plan import Plan, others_of
 from app.transport.members import Member, refuse_members
 from domain.errors import ConfigError, RefusedError
 from domain.progress import StateProgress
@@ -55,6 +55,12 @@ def plan(**changes: object) -> Plan:
         "offsets": {},
     }
     return Plan(**values | changes)  # type: ignore[arg-type]
+
+
+def test_finals_that_will_be_there_twice_are_told_of() -> None:
+    assert [one for one in others_of(plan(finals=("f",))) if "finals" in one] == [
+        "finals topic f: stays, and gets every final of these windows again; empty it, or name another one"
+    ]
 
 
 def test_a_configured_table_is_where_it_is_configured() -> None:
