@@ -60,8 +60,13 @@ def archive_of(scene: Scene) -> Path:
     return scene.folder / "archive"
 
 
-def restarted(scene: Scene, *, hbase: bool = True) -> None:
-    """Counting goes on with new records, and everything is exact."""
+def restarted(scene: Scene, *, hbase: bool = True, finals_again: bool = False) -> None:
+    """Counting goes on with new records, and everything is exact.
+
+    `finals_again`: into another topic, as the command advises, for they are sent once more.
+    """
+    if finals_again:
+        changed(f'"{scene.topic}-finals"', f'"{scene.topic}-finals-again"')(scene)
     (worker,) = scene.workers[:1]
     worker.start()
     worker.wait_ready()
@@ -132,7 +137,8 @@ def test_a_topic_made_anew_is_counted_and_the_old_archive_kept(make_scene: MakeS
     (aside,) = archive_of(scene).glob(f"{scene.topic}.*Z")
     assert str(aside) in said
     assert {path.relative_to(aside) for path in aside.rglob("*.log")} == old
-    restarted(scene)
+    assert f"finals topic {scene.topic}-finals: stays, and gets every final of these windows again" in said
+    restarted(scene, finals_again=True)
 
 
 def test_a_lost_changelog_is_started_over(make_scene: MakeScene) -> None:
@@ -145,7 +151,7 @@ def test_a_lost_changelog_is_started_over(make_scene: MakeScene) -> None:
     assert (code, command in said) == (4, True), said
     code, said = recount(scene, "reset", "--topic", scene.topic, "--yes")
     assert code == 0, said
-    restarted(scene)
+    restarted(scene, finals_again=True)
     assert recount(scene, "reset", "--topic", scene.topic, "--yes")[0] == 0
     code, said = recount(scene, "reset", "--topic", scene.topic, "--yes")
     assert (code, said) == (0, f"nothing to reset: there is no state of {scene.topic}\n")
@@ -161,7 +167,7 @@ def test_a_reset_killed_after_any_step_is_finished_by_the_next(make_scene: MakeS
         assert code == -signal.SIGKILL, f"{step}: {said}"
         if step is not Step.CHANGELOG:
             assert f"recount reset {' '.join(what)}" in refused(worker), step
-    restarted(scene)
+    restarted(scene, finals_again=True)
 
 
 def test_a_table_that_is_configured_no_more_is_found_in_the_changelog(make_scene: MakeScene) -> None:
