@@ -15,7 +15,7 @@ from msgspec import structs
 
 from agents.hop import FIRST_BACKOFF_S, Hop, StoppedError
 from agents.partition import Followed, Partition
-from agents.rescan import CHUNK_ROWS, Chunk, Rescan
+from agents.rescan import CHUNK_ROWS, Chunk, Rescan, last_dropped
 from domain.errors import SinkUnavailableError
 from domain.progress import CountsProgress, StateProgress
 from domain.rows import Role, Row
@@ -26,6 +26,7 @@ from tables.rocksdb import StoreClosedError
 log = structlog.get_logger(__name__)
 
 PUT_ATTEMPTS = 3
+UNTOLD = 1 << 60
 Values = dict[bytes, bytes | None]
 
 
@@ -156,7 +157,9 @@ class CountsFollower:
                     follower=self.name,
                     lost="windows that have left the state; a replay of the archive writes them",
                 )
-            self._followed.durable = structs.replace(progress, table_id=table_id, next_offset=progress.start)
+            self._followed.durable = structs.replace(
+                progress, table_id=table_id, next_offset=progress.start, lost_until=UNTOLD
+            )
             self._fall_behind()
         if self._behind:
             await self._rescan()
@@ -176,6 +179,9 @@ class CountsFollower:
                 await self._put_chunk(chunk)
             for certificates in scan.certificates:
                 await self._put(partial(self._sink.put_certificates, certificates.rows, certificates.next_offset))
+            if self._durable.lost_until == UNTOLD:  # none has left since: they wait for us
+                lost = await self._hop.call(partial(last_dropped, self._partition.store, self._followed.table))
+                self._followed.durable = structs.replace(self._durable, lost_until=lost)
             await self._show(self._standing(scan.progress))
             done = True
         finally:

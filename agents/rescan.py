@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from domain.errors import CorruptRowError
 from domain.progress import StateProgress, decode_state
-from domain.rows import Kind, Role, Row, progress_key, table_prefix, unpack_cell, unpack_certificate
+from domain.rows import Kind, Role, Row, parse_key, progress_key, table_prefix, unpack_cell, unpack_certificate
 from tables.rocksdb import RocksStore
 
 CHUNK_ROWS = 5_000
@@ -85,3 +85,14 @@ class Rescan:
         if value is None:
             raise CorruptRowError(f"the store has no progress of table {self._table}")
         return decode_state(value)
+
+
+def last_dropped(store: RocksStore, table: str) -> int:
+    """Start of the newest window that has left the state, -1 if none has."""
+    newest = -1
+    for key, value in store.scan(table_prefix(Kind.CERTIFICATE, table)):
+        if unpack_certificate(value).dropped:
+            parsed = parse_key(key)
+            assert parsed is not None
+            newest = parsed.start_ms
+    return newest

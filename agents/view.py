@@ -11,7 +11,7 @@ from agents.partition import Partition, TableFold
 from agents.source import Place
 from domain import rows
 from domain.certificate import Certificate
-from domain.progress import decode_state
+from domain.progress import CountsProgress, decode_state
 from domain.rows import Kind, Role, progress_key, table_prefix, window_prefix
 from tables.view import AsOf, CellCount, PartitionStatus, WindowCount
 
@@ -71,7 +71,8 @@ class WorkerView:
 
     def windows(self, table: str, partition: int, from_ms: int, to_ms: int) -> list[WindowCount]:
         owner, _ = self._fold(table, partition)
-        return [_window(start, one) for start, one in _certificates(owner, table, from_ms, to_ms)]
+        lost_until = _lost_until(owner, table)
+        return [_window(start, one, lost_until) for start, one in _certificates(owner, table, from_ms, to_ms)]
 
     def top(self, table: str, partition: int, start_ms: int, count: int) -> list[CellCount]:
         owner, _ = self._fold(table, partition)
@@ -108,9 +109,21 @@ def _certificates(owner: Partition, table: str, from_ms: int, to_ms: int) -> Ite
         yield start, rows.unpack_certificate(value)
 
 
-def _window(start: int, one: Certificate) -> WindowCount:
+def _lost_until(owner: Partition, table: str) -> int:
+    followed = owner.counts.get(table)
+    return followed.durable.lost_until if followed and isinstance(followed.durable, CountsProgress) else -1
+
+
+def _window(start: int, one: Certificate, lost_until: int) -> WindowCount:
     return WindowCount(
-        start, one.on_time.count, one.late.count, one.expired.count, one.offset, one.partial, one.dropped
+        start,
+        one.on_time.count,
+        one.late.count,
+        one.expired.count,
+        one.offset,
+        one.partial,
+        one.dropped,
+        lost=one.dropped and start <= lost_until,
     )
 
 

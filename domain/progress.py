@@ -58,6 +58,7 @@ class CountsProgress(FollowerProgress, kw_only=True):
     """Of a table's counts in a store that can be emptied: `table_id` names the filling it speaks of."""
 
     table_id: str = ""  # empty: nothing was put yet
+    lost_until: int = -1  # ms; windows that start here or before may have left the state before this filling
 
 
 class ResetMark(msgspec.Struct, kw_only=True):

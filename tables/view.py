@@ -35,6 +35,7 @@ class WindowCount:
     offset: int  # of the last event in it
     partial: bool
     dropped: bool  # cells are gone from the state
+    lost: bool = False  # and HBase was emptied since: what it has of the window may lack this partition
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,7 @@ class Api:
         if is_local(request):
             return await self._raw(ask)
         covered = await self._gatherer.table(ask)
-        past = await past_series(self._history, table, key, shapes.dropped_starts(covered))
+        past = await past_series(self._history, table, key, shapes.past_starts(covered))
         return await _built(lambda: shapes.key_series(table, covered, key, from_ms, to_ms, past))
 
     async def partitions(self, request: Request) -> Response:

@@ -123,6 +123,7 @@ class WindowSum:
     expired: int = 0
     partial: bool = False
     dropped: bool = False
+    lost: bool = False
 
     def add(self, window: WindowCount) -> None:
         self.on_time += window.on_time
@@ -130,6 +131,7 @@ class WindowSum:
         self.expired += window.expired
         self.partial |= window.partial
         self.dropped |= window.dropped
+        self.lost |= window.lost
 
 
 def sum_windows(answers: Iterable[Answer]) -> list[WindowSum]:

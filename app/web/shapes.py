@@ -103,6 +103,11 @@ def dropped_starts(covered: Covered) -> list[int]:
     return [one.start_ms for one in sum_windows(covered.answers.values()) if one.dropped]
 
 
+def past_starts(covered: Covered) -> list[int]:
+    """Those of them that HBase has whole."""
+    return [one.start_ms for one in sum_windows(covered.answers.values()) if one.dropped and not one.lost]
+
+
 def key_series(
     table: TableSpec, covered: Covered, key: bytes, from_ms: int, to_ms: int, past: PastSeries | Unanswered | None
 ) -> public.KeySeries:
@@ -126,7 +131,7 @@ def key_series(
         from_ms=from_ms,
         to_ms=to_ms,
         windows=[rows[start] for start in sorted(rows)],
-        dropped=[] if isinstance(past, PastSeries) else dropped,
+        dropped=[start for start in dropped if sums[start].lost] if isinstance(past, PastSeries) else dropped,
     )
     if isinstance(past, PastSeries):
         series.hbase_as_of = parts.hbase_as_of(past.frontier)

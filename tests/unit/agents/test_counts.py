@@ -18,7 +18,7 @@ from domain.certificate import Certificate
 from domain.errors import RefusedError, SinkUnavailableError
 from domain.fold import Ahead
 from domain.progress import CountsProgress
-from domain.rows import Kind, Role, parse_key, unpack_cell, unpack_certificate
+from domain.rows import Kind, Role, parse_key, unpack_cell, unpack_certificate, window_prefix
 from sinks.hbase.format import Frontier
 from tables.restore import _ahead
 from tables.rocksdb import Position
@@ -370,6 +370,29 @@ async def test_emptied_tables_are_filled_again_from_the_start(make_scene: MakeSc
     progress = scene.partition.counts["views"].committed
     assert isinstance(progress, CountsProgress)
     assert (progress.table_id, progress.next_offset) == (scene.room.table_id, 3)
+
+
+async def test_progress_says_which_windows_emptied_tables_lack(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.start()
+    scene.count("ab")
+    await scene.caught_up()
+    first = NOW_MS - NOW_MS % VIEWS.window_ms
+    scene.partition.fold(batch(2, "c", step_ms=31_000))  # the first window expires, and goes: HBase has it
+    scene.commit()
+    assert scene.store.get(window_prefix(Kind.CELL, "views", first) + b"a") is None
+    assert lost_until(scene) == -1
+    scene.room.empty()
+    scene.count("d")
+    await until("progress to be taken back", lambda: scene.ears.rescans == [0, 0])
+    await scene.caught_up()
+    assert lost_until(scene) == first
+
+
+def lost_until(scene: Scene) -> int:
+    progress = scene.partition.counts["views"].durable
+    assert isinstance(progress, CountsProgress)
+    return progress.lost_until
 
 
 async def test_progress_in_other_tables_counts_for_nothing(make_scene: MakeScene) -> None:

@@ -44,6 +44,7 @@ class FakePartition:
     expired: dict[int, int] = field(default_factory=dict)
     partial: set[int] = field(default_factory=set)
     dropped: set[int] = field(default_factory=set)
+    lost: set[int] = field(default_factory=set)
     tallies: dict[str, int] = field(default_factory=dict)
     hbase_next_offset: int | None = None
     events_next_offset: int | None = None
@@ -101,6 +102,7 @@ class FakeView:
                 held.next_offset - 1,
                 start in held.partial,
                 start in held.dropped,
+                start in held.lost,
             )
             for start in starts
         ]

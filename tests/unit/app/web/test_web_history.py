@@ -137,6 +137,13 @@ async def test_a_series_joins_state_and_hbase_each_row_with_its_source(partial: 
     assert history.asked == [("page_views", b"/a", [T0])]
 
 
+async def test_a_series_does_not_take_from_hbase_what_it_may_have_in_part() -> None:
+    answer = await workers(history := gone_from_state(), lost={T0}).json(ASKED_KEY, **RANGE)
+    assert [one["start_ms"] for one in answer["windows"]] == [T0 + MINUTE]
+    assert answer["dropped"] == [T0]
+    assert history.asked == []
+
+
 async def test_a_series_without_dropped_windows_asks_nobody() -> None:
     answer = await workers(history := gone_from_state()).json(ASKED_KEY, from_=T0 + MINUTE, to=T0 + 5 * MINUTE)
     assert [one["source"] for one in answer["windows"]] == ["state"]
