@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ from aiokafka import errors
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.coordinator.protocol import ConsumerProtocol
 from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.group import HeartbeatRequest
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from aiokafka.protocol.types import Int16, Int32, Schema, String
 from faust.assignor.client_assignment import ClientMetadata
 from faust.assignor.partition_assignor import PartitionAssignor
@@ -20,6 +21,7 @@ from agents.source import GroupAnswer
 from domain.errors import RefusedError
 
 FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
+REPLACED_S = 1.0  # between tries that lead nowhere, until the process has ended
 ANSWERS = {
     0: GroupAnswer.ACCEPTED,
     errors.RebalanceInProgressError.errno: GroupAnswer.REBALANCING,
@@ -85,6 +87,8 @@ class GroupMember(GroupCoordinator):  # type: ignore[misc]
     """`ended` is called in the consumer's thread with what this membership can't outlive."""
 
     ended: Callable[[BaseException], None]
+    _joined: tuple[int, str] | None = None  # generation and member id, as they were last
+    _replaced = False  # by another worker of our name
     _renewed = -1  # the generation that we asked to be agreed on anew
 
     @classmethod
@@ -108,6 +112,7 @@ class GroupMember(GroupCoordinator):  # type: ignore[misc]
         self, generation: int, member_id: str, protocol: str, member_assignment_bytes: bytes
     ) -> None:
         """A static member gets what the group agreed on before its restart: once it is out of date, join again."""
+        self._joined = (generation, member_id)
         assignment = ConsumerProtocol.ASSIGNMENT.decode(member_assignment_bytes)
         assignor = self._lookup_assignor(protocol)
         if generation != self._renewed and self._outdated(_agreed(assignment), assignor):
@@ -138,10 +143,24 @@ class GroupMember(GroupCoordinator):  # type: ignore[misc]
         )
 
     async def _send_req(self, request: Any) -> Any:
+        if self._replaced:  # joining once more would take the name back from the one who has it now
+            await asyncio.sleep(REPLACED_S)
+            raise errors.GroupCoordinatorNotAvailableError
+        if isinstance(request, JoinGroupRequest) and not self.member_id and self._joined is not None:
+            # A commit told us that we are forgotten, not why: whoever has our name must not lose it to us again.
+            generation, member = self._joined
+            await self._send_req(Heartbeat(self.group_id, generation, member, self._group_instance_id))
+            return await self._send_anyway(request)
         if isinstance(request, HeartbeatRequest):
             request = Heartbeat(self.group_id, self.generation, self.member_id, self._group_instance_id)
+        return await self._send_anyway(request)
+
+    async def _send_anyway(self, request: Any) -> Any:
+        if self._replaced:
+            raise errors.GroupCoordinatorNotAvailableError
         response = await super()._send_req(request)
         if getattr(response, "error_code", 0) == FENCED_INSTANCE_ID:
+            self._replaced = True
             self.ended(
                 RefusedError(
                     f"instance {self._group_instance_id}",
