@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.e2e.commands import run
 from tests.e2e.conftest import MakeScene
 from tests.e2e.scene import Scene
-from tests.e2e.workers import ROOT
 
 pytestmark = pytest.mark.e2e
 
@@ -20,17 +18,7 @@ DEADLINE_S = 60.0
 
 def worker(config: Path) -> tuple[int, str]:
     """Exit code and what it said, of a worker that can't start."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "app", "worker", "--config", str(config), "--log-level", "error"],
-        cwd=ROOT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_S,
-        check=False,
-    )
-    assert "Traceback" not in done.stdout + done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
+    return run(["app", "worker", "--config", str(config), "--log-level", "error"], deadline_s=DEADLINE_S)
 
 
 def changed(old: str, new: str) -> Callable[[Scene], None]:

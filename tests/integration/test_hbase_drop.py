@@ -10,17 +10,9 @@ from domain.errors import RefusedError
 from sinks.hbase.claim import Claimant, read_owner, renew
 from sinks.hbase.connection import Pool
 from sinks.hbase.drop import drop, droppable, existing
-from tests.hbase_rows import Stranger, new_table_name
+from tests.hbase_rows import Stranger
 
 START = 1_700_000_000_000
-
-
-@pytest.fixture
-def stranger(hbase_thrift: str) -> Iterator[Stranger]:
-    one = Stranger(hbase_thrift, new_table_name())
-    one.make_tables()
-    yield one
-    one.close()
 
 
 @pytest.fixture

@@ -22,14 +22,6 @@ KEYS = [b"", b"/home", b"a|b|c", b"|", b"\x00", b"\x00\xff\x00|\x00", b"}", b"\x
 
 
 @pytest.fixture
-def stranger(hbase_thrift: str) -> Iterator[Stranger]:
-    one = Stranger(hbase_thrift, new_table_name())
-    one.make_tables()
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def reader(stranger: Stranger) -> Iterator[HBaseReader]:
     pool = Pool(stranger.address)
     yield HBaseReader(pool, stranger.table)

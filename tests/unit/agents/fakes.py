@@ -58,6 +58,16 @@ def batch(
     )
 
 
+def resumed(store: RocksStore, *specs: TableSpec) -> list[TableFold]:
+    """The folds of a new owner: they go on where the store's progress says."""
+    folds = []
+    for one in specs:
+        value = store.get(progress_key(Role.STATE, one.name))
+        progress = first_progress(TOPIC, one, STATE_ID, 0, []) if value is None else decode_state(value)
+        folds.append(TableFold.resume(one, progress, None))
+    return folds
+
+
 def timed(one: Batch) -> TimedBatch:
     return TimedBatch(one, one.timestamps, np.ones(len(one), np.bool_))
 

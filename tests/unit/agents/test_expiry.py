@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from agents.partition import Followed, Partition, TableFold, first_progress
+from agents.partition import Followed, Partition
 from agents.rescan import Rescan
 from domain.certificate import Certificate
-from domain.progress import CountsProgress, FollowerProgress, decode_state
-from domain.rows import Kind, Role, Row, pack_cell, parse_key, progress_key, unpack_certificate, window_prefix
+from domain.progress import CountsProgress, FollowerProgress
+from domain.rows import Kind, Role, Row, pack_cell, parse_key, unpack_certificate, window_prefix
 from tables.rocksdb import RocksSettings, RocksStore
-from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, open_store
+from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, open_store, resumed
 
 FIRST = NOW_MS - NOW_MS % VIEWS.window_ms
 STEP_MS = VIEWS.retention_ms + VIEWS.window_ms  # the next record expires the window of the one before
@@ -28,11 +28,7 @@ def store(state_dir: Path) -> Iterator[RocksStore]:
 
 def open_partition(store: RocksStore, *, archive: bool = False, counts: bool = False) -> Partition:
     """A new owner: it goes on where the store's progress says."""
-    folds = []
-    for one in (VIEWS, UNIQUE):
-        value = store.get(progress_key(Role.STATE, one.name))
-        progress = first_progress(TOPIC, one, STATE_ID, 0, []) if value is None else decode_state(value)
-        folds.append(TableFold.resume(one, progress, None))
+    folds = resumed(store, VIEWS, UNIQUE)
     log = Followed.resume(Role.ARCHIVE, FollowerProgress(state_id=STATE_ID, start=0, next_offset=0))
     sinks = [
         Followed.resume(Role.COUNTS, CountsProgress(state_id=STATE_ID, start=0, next_offset=0), one.name)

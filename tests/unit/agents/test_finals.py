@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agents.partition import Followed, Partition, TableFold, first_progress
+from agents.partition import Followed, Partition
 from domain.finals import Final
-from domain.progress import FollowerProgress, decode_state
-from domain.rows import Kind, Role, parse_key, progress_key, unpack_certificate, window_prefix
+from domain.progress import FollowerProgress
+from domain.rows import Kind, Role, parse_key, unpack_certificate, window_prefix
 from tables.rocksdb import RocksStore
-from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, open_store
+from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, UNIQUE, VIEWS, batch, open_store, resumed
 
 TABLE = replace(VIEWS, finals_topic="finals")
 FIRST = NOW_MS - NOW_MS % VIEWS.window_ms
@@ -31,11 +31,7 @@ def store(state_dir: Path) -> Iterator[RocksStore]:
 
 def open_partition(store: RocksStore, *, archive: bool = False) -> Partition:
     """A new owner: it goes on where the store's progress says."""
-    folds = []
-    for one in (TABLE, UNIQUE):
-        value = store.get(progress_key(Role.STATE, one.name))
-        progress = first_progress(TOPIC, one, STATE_ID, 0, []) if value is None else decode_state(value)
-        folds.append(TableFold.resume(one, progress, None))
+    folds = resumed(store, TABLE, UNIQUE)
     log = Followed.resume(Role.ARCHIVE, FollowerProgress(state_id=STATE_ID, start=0, next_offset=0))
     return Partition(TOPIC, 0, store, STATE_ID, folds, [log] if archive else [])
 
