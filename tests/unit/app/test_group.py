@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaError
+from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
+from aiokafka.protocol.group import JoinGroupRequest
 
-from app.transport.group import GroupMember
+from app.transport.group import FENCED_INSTANCE_ID, GroupMember, Heartbeat
 
 URL = "http://worker-1:6066"
 OTHER = "http://worker-2:6066"
@@ -61,3 +63,30 @@ async def test_what_was_agreed_before_a_restart_may_be_out_of_date(
 ) -> None:
     agreed = SimpleNamespace(url=url, external_topic_distribution=given)
     assert member._outdated(agreed, SimpleNamespace(_url=URL)) is outdated
+
+
+@pytest.mark.parametrize("code", [0, FENCED_INSTANCE_ID], ids=["forgotten", "replaced"])
+async def test_a_forgotten_member_asks_before_it_joins_again(
+    member: Any, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Whoever has our name by now would lose it to us, and we to them, until both had ended."""
+    sent: list[Any] = []
+
+    async def answer(_self: Any, request: Any) -> Any:
+        sent.append(request)
+        return SimpleNamespace(error_code=code if isinstance(request, Heartbeat) else 0)
+
+    monkeypatch.setattr(GroupCoordinator, "_send_req", answer)
+    member.group_id, member._group_instance_id = "clicks", "w1"
+    member.member_id, member._joined = "", (3, "w1-member")
+    join = object.__new__(JoinGroupRequest)
+    if code:
+        with pytest.raises(GroupCoordinatorNotAvailableError):
+            await member._send_req(join)
+        assert [str(one.what) for one in member.told] == ["instance w1"]
+    else:
+        await member._send_req(join)
+        assert member.told == []
+    asked, *joined = sent
+    assert asked._fields == ("clicks", 3, "w1-member", "w1")
+    assert joined == ([] if code else [join])
