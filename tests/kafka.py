@@ -141,24 +141,29 @@ async def reader(bootstrap: str, **options: Any) -> AsyncIterator[AIOKafkaConsum
         await consumer.stop()
 
 
-async def ends(bootstrap: str, topic: str) -> dict[int, int]:
+async def ends(bootstrap: str, topic: str, **options: Any) -> dict[int, int]:
     """Where each partition's committed log ends."""
     places = await _places(bootstrap, topic)
-    async with reader(bootstrap) as consumer:
+    async with reader(bootstrap, **options) as consumer:
         return {place.partition: end for place, end in (await consumer.end_offsets(places)).items()}
 
 
-async def read_topic(bootstrap: str, topic: str, **options: Any) -> dict[int, list[Record]]:
-    """Every committed record of each partition, up to the ends of now."""
+async def read_topic(bootstrap: str, topic: str, settled: bool = False, **options: Any) -> dict[int, list[Record]]:
+    """Every committed record of each partition, up to the ends of now.
+
+    A commit is answered before its markers are written, and until then a committed reader sees
+    nothing of it. settled=True waits for every transaction that is open now.
+    """
     found: dict[int, list[Record]] = {}
     places = await _places(bootstrap, topic)
+    isolation = "read_uncommitted" if settled else "read_committed"
+    last = await ends(bootstrap, topic, isolation_level=isolation)
     async with reader(bootstrap, **options) as consumer, asyncio.timeout(DEADLINE_S):
         consumer.assign(places)
-        last = await consumer.end_offsets(places)
         for place, first in (await consumer.beginning_offsets(places)).items():
             consumer.seek(place, first)
             found[place.partition] = []
-        while [place for place in places if await consumer.position(place) < last[place]]:
+        while [place for place in places if await consumer.position(place) < last[place.partition]]:
             for place, records in (await consumer.getmany(timeout_ms=200)).items():
                 found[place.partition] += [Record(r.offset, r.timestamp, r.key, r.value) for r in records]
     return found

@@ -129,11 +129,11 @@ class Verifier:
 
     # -- the changelog -------------------------------------------------------------------------
 
-    def changelog(self) -> dict[int, dict[bytes, bytes]]:
+    def changelog(self, settled: bool = True) -> dict[int, dict[bytes, bytes]]:
         """The last value of every row, per partition."""
         found: dict[int, dict[bytes, bytes]] = {}
         for partition, records in run_apart(
-            kafka.read_topic(self._bootstrap, changelog_topic(self._app, self._topic))
+            kafka.read_topic(self._bootstrap, changelog_topic(self._app, self._topic), settled=settled)
         ).items():
             state = found[partition] = {}
             for one in records:
@@ -147,7 +147,7 @@ class Verifier:
         """Per partition: how far the first table is committed, and the archive."""
         table = self._config["tables"][0]["name"]
         result = {}
-        for partition, state in self.changelog().items():
+        for partition, state in self.changelog(settled=False).items():
             value, archive = state.get(rows.progress_key(Role.STATE, table)), state.get(rows.progress_key(Role.ARCHIVE))
             result[partition] = (
                 decode_state(value).next_offset if value is not None else 0,
@@ -197,14 +197,14 @@ class Verifier:
             expected.finals += len(found)
 
     def _wait_finals(self, topic: str, count: int, deadline_s: float) -> list[tuple[int, str, dict[str, Any]]]:
-        wait_for(f"{count} records in {topic}", lambda: len(self._finals(topic)) >= count, deadline_s)
+        wait_for(f"{count} records in {topic}", lambda: len(self._finals(topic, settled=False)) >= count, deadline_s)
         return self._finals(topic)
 
-    def _finals(self, topic: str) -> list[tuple[int, str, dict[str, Any]]]:
+    def _finals(self, topic: str, settled: bool = True) -> list[tuple[int, str, dict[str, Any]]]:
         """(partition, key as the oracle writes it, value) of each record."""
         return [
             (partition, base64.b64encode(one.key or b"").decode(), json.loads(one.value or b""))
-            for partition, records in run_apart(kafka.read_topic(self._bootstrap, topic)).items()
+            for partition, records in run_apart(kafka.read_topic(self._bootstrap, topic, settled=settled)).items()
             for one in records
         ]
 

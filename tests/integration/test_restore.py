@@ -395,6 +395,7 @@ async def test_the_changelog_of_a_tiny_log_is_as_committed(log: Changelog) -> No
     for batch in batches:
         partition.fold(batch)
         await log.commit(partition)
-    found = (await kafka.read_topic(log.settings.bootstrap_servers, changelog_topic(log.app, TOPIC)))[0]
+    bootstrap, topic = log.settings.bootstrap_servers, changelog_topic(log.app, TOPIC)
+    found = (await kafka.read_topic(bootstrap, topic, settled=True))[0]
     text = "".join(f"{one.key!r}\n  {one.value!r}\n" for one in found)
     assert text == GOLDEN.read_text(encoding="utf-8")
