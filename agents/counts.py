@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
@@ -174,11 +174,10 @@ class CountsFollower:
         try:
             scan = await self._hop.call(partial(Rescan, self._partition.store, self._followed.table, since))
             self._listener.rescan(since)
-            cells = scan.cells()
-            while (chunk := await self._hop.call(partial(next, cells, None))) is not None:
-                await self._put_chunk(chunk)
-            for certificates in scan.certificates:
-                await self._put(partial(self._sink.put_certificates, certificates.rows, certificates.next_offset))
+            async for chunk in self._read(scan.cells()):
+                await self._put_cells(chunk.rows, chunk.next_offset)
+            async for chunk in self._read(scan.certificates()):
+                await self._put(partial(self._sink.put_certificates, chunk.rows, chunk.next_offset))
             if self._durable.lost_until == UNTOLD:  # none has left since: they wait for us
                 lost = await self._hop.call(partial(last_dropped, self._partition.store, self._followed.table))
                 self._followed.durable = structs.replace(self._durable, lost_until=lost)
@@ -188,10 +187,11 @@ class CountsFollower:
             if not done:
                 self._fall_behind()
 
-    async def _put_chunk(self, chunk: Chunk) -> None:
-        if self._hop.stop.is_set():
-            raise StoppedError
-        await self._put_cells(chunk.rows, chunk.next_offset)
+    async def _read(self, chunks: Iterator[Chunk]) -> AsyncIterator[Chunk]:
+        while (chunk := await self._hop.call(partial(next, chunks, None))) is not None:
+            if self._hop.stop.is_set():
+                raise StoppedError
+            yield chunk
 
     async def _put_cells(self, rows: list[Row], next_offset: int) -> None:
         await self._put(partial(self._sink.put_cells, rows, next_offset))

@@ -38,6 +38,7 @@ class TableFold:
     dirty: Dirty = field(default_factory=dict)
     in_flight: Dirty = field(default_factory=dict)
     rows_from: int = 0  # no window that starts before has cells or event ids
+    finals_reached: bytes = b""  # where the finals to send next begin
     unsettled: bool = False  # finals or tombstones wait for the next checkpoint, whether anything moves or not
 
     @classmethod
@@ -235,6 +236,7 @@ class Partition:
             cut.table.in_flight = {}
             rows = encoded.tables[cut.table.spec.name]
             cut.table.rows_from = rows.dropped.rows_from
+            cut.table.finals_reached = rows.finals.reached
             closing = self._closing(cut.table)
             cut.table.unsettled = rows.dropped.more or (closing is not None and closing.due)
         for one, progress in checkpoint.followers:
@@ -274,7 +276,8 @@ class Partition:
         if spec.finals_topic is None or committed.stream_time is None:
             return None
         until = closed_until(spec, committed.stream_time)
-        return Closing(spec.name, self.partition, spec.window_ms, until, committed.cursors, MAX_RECORDS)
+        cursors, reached = committed.cursors, table.finals_reached
+        return Closing(spec.name, self.partition, spec.window_ms, until, cursors, MAX_RECORDS, reached)
 
     def _passed(self, table: TableFold) -> int:
         """Every follower has what is below this; with the cut, progress says so too."""

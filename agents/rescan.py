@@ -26,8 +26,8 @@ class Rescan:
     """The rows of a table whose own offset is `since` or more, and certificates with a flag, which have no offset.
 
     What a restore brought back of a window that was dropped is left out. `progress` is read first: what changes after
-    it is in a later checkpoint. Nothing is held between two chunks, so the
-    partition may be given up in the middle; reading on then raises `StoreClosedError`.
+    it is in a later checkpoint. Nothing is held between two chunks, neither rows (a year of certificates is many) nor
+    a snapshot: the partition may be given up in the middle, and reading on then raises `StoreClosedError`.
     """
 
     def __init__(self, store: RocksStore, table: str, since: int) -> None:
@@ -36,7 +36,10 @@ class Rescan:
         self._since = since
         self._progress_row = progress_key(Role.STATE, table)
         self.progress = self._progress(store.get(self._progress_row))
-        self.certificates = list(self._chunks(Kind.CERTIFICATE, b""))
+
+    def certificates(self) -> Iterator[Chunk]:
+        """To be put after the cells."""
+        return self._chunks(Kind.CERTIFICATE, b"")
 
     def cells(self) -> Iterator[Chunk]:
         """Cells, of windows that have an event since then; each chunk true at an offset of its own."""
@@ -54,7 +57,7 @@ class Rescan:
 
     def _windows(self) -> Iterator[Chunk]:
         name = len(table_prefix(Kind.CERTIFICATE, self._table))
-        for chunk in self.certificates:
+        for chunk in self.certificates():
             for key, value in chunk.rows:
                 assert value is not None
                 one = unpack_certificate(value)

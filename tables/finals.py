@@ -20,7 +20,8 @@ SENT = "finals_sent"
 class Closing:
     """Windows that start at `until` or before had closed by the last checkpoint: the store has their whole count.
 
-    `cursors` say how far finals were sent: the window, and how many cells of it.
+    `cursors` say how far finals were sent: the window, and how many cells of it. `reached` is where the next cell lies,
+    empty where that isn't known.
     """
 
     table: str
@@ -29,6 +30,7 @@ class Closing:
     until: int
     cursors: Mapping[str, int]
     limit: int  # records in one checkpoint
+    reached: bytes = b""
 
     @property
     def due(self) -> bool:
@@ -37,11 +39,12 @@ class Closing:
 
 @dataclass(slots=True)
 class Finals:
-    """Records to send, certificates to rewrite, and how far it got."""
+    """Records to send, certificates to rewrite, and how far it got; `reached` spares the next reading what was sent."""
 
     records: list[Row] = field(default_factory=list)
     certificates: list[tuple[bytes, bytes]] = field(default_factory=list)
     cursors: dict[str, int] = field(default_factory=dict)
+    reached: bytes = b""
 
 
 def finals_of(store: RocksStore, closing: Closing, certificates: Mapping[bytes, bytes]) -> Finals:
@@ -51,16 +54,17 @@ def finals_of(store: RocksStore, closing: Closing, certificates: Mapping[bytes, 
     large window was sent.
     """
     finals = Finals()
-    sent = closing.cursors.get(SENT, 0)
+    sent, reached = closing.cursors.get(SENT, 0), closing.reached
     for key, start, one in _closed(store, closing, certificates):
         if start != closing.cursors.get(START, 0):
-            sent = 0
+            sent, reached = 0, b""
         if one.on_time.count and not (one.finals_done or one.dropped):
             room = closing.limit - len(finals.records)
-            found = list(islice(_records(store, closing, start, one), sent, sent + room + 1))
-            finals.records += found[:room]
+            skip = 0 if reached else sent
+            found = list(islice(_records(store, closing, start, one, reached), skip, skip + room + 1))
+            finals.records += [record for _, record in found[:room]]
             if len(found) > room:
-                finals.cursors = {START: start, SENT: sent + room}
+                finals.cursors, finals.reached = {START: start, SENT: sent + room}, found[room][0]
                 return finals
             one.finals_done = True
             finals.certificates.append((key, rows.pack_certificate(one)))
@@ -82,10 +86,13 @@ def _closed(
         yield key, parsed.start_ms, rows.unpack_certificate(certificates.get(key, value))
 
 
-def _records(store: RocksStore, closing: Closing, start: int, one: Certificate) -> Iterator[Row]:
+def _records(
+    store: RocksStore, closing: Closing, start: int, one: Certificate, reached: bytes
+) -> Iterator[tuple[bytes, Row]]:
+    """Where a cell lies, and its record."""
     prefix = window_prefix(Kind.CELL, closing.table, start)
-    for key, value in store.scan(prefix):
+    for key, value in store.scan(prefix, reached or prefix):
         cell = rows.unpack_cell(value)
         if cell.on_time:
             final = Final(closing.table, start, closing.partition, cell.on_time, one.on_time.last, one.partial)
-            yield encode_final(key[len(prefix) :], final)
+            yield key, encode_final(key[len(prefix) :], final)

@@ -166,7 +166,7 @@ def test_a_rescan_tells_again_of_flags_which_have_no_offset(store: RocksStore) -
     commit(partition)
     told = [
         unpack_certificate(value)
-        for chunk in Rescan(store, "views", 2).certificates
+        for chunk in Rescan(store, "views", 2).certificates()
         for _, value in chunk.rows
         if value
     ]

@@ -126,3 +126,21 @@ def test_a_death_between_a_close_and_its_finals_leaves_them_to_the_next_owner(st
     again = open_partition(store)  # and the topic is idle from here on
     assert [key for key, _ in commit_all(again)] == ["a", "b"]
     assert commit_all(open_partition(store)) == []
+
+
+def test_a_checkpoint_reads_on_where_the_one_before_ended(store: RocksStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, limit = "abcdefghijklmnopqrst", 4
+    partition = open_partition(store)
+    partition.fold(batch(0, keys, step_ms=1))
+    partition.fold(batch(len(keys), "z", step_ms=CLOSED_MS))
+    read = 0
+
+    def counted(prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        nonlocal read
+        for row in RocksStore.scan(store, prefix, start):
+            read += prefix.startswith(window_prefix(Kind.CELL, "views", FIRST))
+            yield row
+
+    monkeypatch.setattr(store, "scan", counted)
+    assert [key for key, _ in commit_all(partition, limit)] == list(keys)
+    assert read <= len(keys) + len(keys) / limit, "each cell once, and one to see that there are more"
