@@ -33,8 +33,8 @@ def demo(*arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["--embedded"], "worker"),
         ([], "worker"),
-        (["--kill", "thrift"], "thrift"),
-        (["--kill", "datanode"], "datanode"),
+        pytest.param(["--kill", "thrift"], "thrift", marks=pytest.mark.long),
+        pytest.param(["--kill", "datanode"], "datanode", marks=pytest.mark.long),
     ],
 )
 def test_every_number_agrees_whatever_is_killed_midway(arguments: list[str], victim: str) -> None:

@@ -35,6 +35,7 @@ def progress(worker: Worker) -> tuple[int, int]:
     return sum(one["next_offset"] for one in found), sum(one["hbase_next_offset"] or 0 for one in found)
 
 
+@pytest.mark.long
 def test_killed_workers_leave_hbase_exact(make_scene: MakeScene) -> None:
     scene = make_scene(hbase=True)
     first, _ = churn(scene, seed=61, kills=2)
@@ -48,7 +49,7 @@ def test_killed_workers_leave_hbase_exact(make_scene: MakeScene) -> None:
     scene.stop()
 
 
-@pytest.mark.parametrize("backlog", [1_000_000, 500])
+@pytest.mark.parametrize("backlog", [pytest.param(1_000_000, marks=pytest.mark.long), 500])
 def test_counting_goes_on_for_a_minute_without_thrift_and_hbase_catches_up(
     make_scene: MakeScene, lab: Lab, backlog: int
 ) -> None:

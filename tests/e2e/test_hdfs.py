@@ -34,7 +34,7 @@ def kill_datanode(hdfs: Hdfs) -> Callable[[], None]:
     return lambda: hdfs.datanode.start(wait=False)
 
 
-@pytest.mark.parametrize("away", [pause, kill_namenode, kill_datanode])
+@pytest.mark.parametrize("away", [pause, kill_namenode, pytest.param(kill_datanode, marks=pytest.mark.long)])
 def test_counting_goes_on_without_hdfs_and_the_archive_catches_up(
     make_scene: MakeScene, lab: Lab, away: Callable[[Hdfs], Callable[[], None]]
 ) -> None:

@@ -75,7 +75,7 @@ def churn(scene: Scene, seed: int, kills: int = KILLS) -> list[Worker]:
     return workers
 
 
-@pytest.mark.parametrize("archive", ["file", "hdfs"])
+@pytest.mark.parametrize("archive", ["file", pytest.param("hdfs", marks=pytest.mark.long)])
 def test_workers_killed_under_load_count_every_record_once(make_scene: MakeScene, archive: str) -> None:
     scene = make_scene(archive)
     first, second = churn(scene, seed=20 + len(archive))
