@@ -100,7 +100,8 @@ class CountsFollower:
         self._hop = Hop(self.name, executor, listener.failed, turns)
         fold = next(one for one in partition.tables if one.spec.name == followed.table)
         # Rows ahead of progress were never offered to anybody: the fold will skip what is in them.
-        self._behind = not partition.settled or followed.next_offset != fold.committed.next_offset
+        level = partition.settled and followed.next_offset == fold.committed.next_offset
+        self._behind = not level or self._durable.lost_until == UNTOLD  # a rescan tells it
         self._cells: Values = {}
         self._certificates: Values = {}
         self._taken = 0  # cells being put

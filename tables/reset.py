@@ -11,7 +11,8 @@ was restored before start over: Kafka drops tombstones after a while, and one th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -96,11 +97,12 @@ class PartitionReset:
     async def clear(self, store: RocksStore, tell: Callable[[int], None]) -> None:
         """Delete the rows; the store itself is left as it is. `tell` gets the number of rows deleted so far."""
         done = 0
-        rows = tombstones(store, self._tables)
-        while chunk := list(islice(rows, ROWS_MAX)):
-            await self._writer.commit(chunk)
-            done += len(chunk)
-            tell(done)
+        # Closed also by an error, which keeps this frame: the store can't be closed before its scans are.
+        with closing(tombstones(store, self._tables)) as rows:
+            while chunk := list(islice(rows, ROWS_MAX)):
+                await self._writer.commit(chunk)
+                done += len(chunk)
+                tell(done)
 
     async def end(self) -> None:
         """Nothing of these tables is left, anywhere."""
@@ -129,7 +131,7 @@ def renewed(rows: Iterable[Row], state_id: str) -> list[Row]:
     return [(key, None if value is None else with_state_id(value, state_id)) for key, value in rows]
 
 
-def tombstones(store: RocksStore, tables: Iterable[str]) -> Iterator[Row]:
+def tombstones(store: RocksStore, tables: Iterable[str]) -> Generator[Row, None, None]:
     """For every row of these tables but their marks; their progress last."""
     for table in tables:
         for kind in Kind:

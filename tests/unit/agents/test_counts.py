@@ -395,6 +395,19 @@ def lost_until(scene: Scene) -> int:
     return progress.lost_until
 
 
+async def test_a_new_owner_with_nothing_counted_still_learns_that_nothing_is_lacking(make_scene: MakeScene) -> None:
+    """The owner before died after its claim and before its rescan: what it said then must not last for ever."""
+    scene = make_scene()
+    claimed = CountsProgress(
+        state_id=STATE_ID, start=0, next_offset=0, table_id=scene.room.table_id, lost_until=counts_module.UNTOLD
+    )
+    scene.own(claimed)
+    scene.start()
+    await until("the frontier", lambda: scene.room.shown().frontier)
+    await until("it to be told", lambda: lost_until(scene) == -1)
+    scene.follower.abort()
+
+
 async def test_progress_in_other_tables_counts_for_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.count("abc")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from domain.certificate import Certificate
+from domain.errors import TaintedError
 from domain.progress import CountsProgress, FollowerProgress, StateProgress, decode_state, encode, state_id_of
 from domain.rows import Kind, Role, Row, pack_cell, pack_certificate, pack_id, parse_key, progress_key, window_prefix
 from tables import reset
@@ -72,6 +74,23 @@ async def test_every_row_of_the_table_goes_and_no_other(store: RocksStore, monke
     assert {k: v for k, v in left.items() if k not in done[0]} == {
         k: v for k, v in store.scan(b"") if k in expected and k not in done[0]
     }
+
+
+async def test_a_store_closes_after_a_commit_that_failed_in_the_middle(
+    store: RocksStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reset, "ROWS_MAX", 2)
+
+    class Failing(FakeWriter):
+        async def commit(self, rows: Sequence[Row]) -> int:
+            raise TaintedError("no answer")
+
+    with pytest.raises(TaintedError) as raised:
+        await PartitionReset(Failing(), ["views"]).clear(store, lambda _: None)  # type: ignore[arg-type]
+    closing = threading.Thread(target=store.close, daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive(), f"still waits for a scan that {raised.value!r} left open"
 
 
 async def test_the_mark_comes_first_and_goes_last(store: RocksStore, monkeypatch: pytest.MonkeyPatch) -> None:
