@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from agents.assignment import Assignment
-from agents.partition import Partition, TableFold
+from agents.partition import Partition
 from agents.source import Place
 from domain import rows
 from domain.certificate import Certificate
-from domain.progress import CountsProgress, decode_state
+from domain.progress import CountsProgress, StateProgress, decode_state
 from domain.rows import Kind, Role, progress_key, table_prefix, window_prefix
 from tables.view import AsOf, CellCount, PartitionStatus, WindowCount
 
@@ -42,7 +42,7 @@ class WorkerView:
         return PartitionStatus(
             topic=place.topic,
             partition=place.partition,
-            state="paused" if place in self.paused else "running" if partition.ready else "restoring",
+            state="paused" if place in self.paused else "running" if partition.settled else "restoring",
             next_offset=partition.group_offset(),
             end_offset=self._end_offset(place),
             archive_next_offset=partition.committed_of(Role.ARCHIVE),
@@ -55,49 +55,54 @@ class WorkerView:
 
     def owned(self, table: str) -> list[int]:
         topic = self._assignment.tables[table].topic
-        return sorted(p.partition for p, one in self._assignment.partitions().items() if p.topic == topic and one.ready)
+        owned = self._assignment.partitions().items()
+        return sorted(place.partition for place, one in owned if place.topic == topic and one.settled)
 
     def as_of(self, table: str, partition: int) -> AsOf:
-        owner, _ = self._fold(table, partition)
-        # From the store: written in one batch with the cells, so equal before and after a read means one checkpoint.
-        value = owner.store.get(progress_key(Role.STATE, table))
-        if value is None:
-            raise KeyError(partition)
-        progress = decode_state(value)
+        owner = self._owner(table, partition)
+        progress = _progress(owner, table)
         return AsOf(owner.topic.name, partition, progress.next_offset, progress.stream_time)
 
     def tallies(self, table: str, partition: int) -> dict[str, int]:
-        return dict(self._fold(table, partition)[1].committed.tallies)
+        return _progress(self._owner(table, partition), table).tallies
 
     def windows(self, table: str, partition: int, from_ms: int, to_ms: int) -> list[WindowCount]:
-        owner, _ = self._fold(table, partition)
+        owner = self._owner(table, partition)
         lost_until = _lost_until(owner, table)
         return [_window(start, one, lost_until) for start, one in _certificates(owner, table, from_ms, to_ms)]
 
     def top(self, table: str, partition: int, start_ms: int, count: int) -> list[CellCount]:
-        owner, _ = self._fold(table, partition)
+        owner = self._owner(table, partition)
         prefix = window_prefix(Kind.CELL, table, start_ms)
         cells = (_cell(key[len(prefix) :], value) for key, value in owner.store.scan(prefix))
         return heapq.nsmallest(count, cells, key=lambda one: (-one.on_time - one.late, one.key))
 
     def cells(self, table: str, partition: int, start_ms: int, keys: Sequence[bytes]) -> list[CellCount]:
-        owner, _ = self._fold(table, partition)
+        owner = self._owner(table, partition)
         prefix = window_prefix(Kind.CELL, table, start_ms)
         values = owner.store.get_many([prefix + key for key in keys])
         return [_cell(key, value) for key, value in zip(keys, values, strict=True) if value is not None]
 
     def series(self, table: str, partition: int, key: bytes, from_ms: int, to_ms: int) -> list[tuple[int, CellCount]]:
-        owner, _ = self._fold(table, partition)
+        owner = self._owner(table, partition)
         starts = [start for start, _ in _certificates(owner, table, from_ms, to_ms)]
         values = owner.store.get_many([window_prefix(Kind.CELL, table, start) + key for start in starts])
         return [(start, _cell(key, value)) for start, value in zip(starts, values, strict=True) if value is not None]
 
-    def _fold(self, table: str, partition: int) -> tuple[Partition, TableFold]:
-        """Raises KeyError when the partition isn't owned and ready."""
+    def _owner(self, table: str, partition: int) -> Partition:
+        """Raises KeyError when the partition isn't owned, or rows of a torn transaction are ahead of its progress."""
         owner = self._assignment.partitions().get(Place(self._assignment.tables[table].topic, partition))
-        if owner is None or not owner.ready:
+        if owner is None or not owner.settled:
             raise KeyError(partition)
-        return owner, next(fold for fold in owner.tables if fold.spec.name == table)
+        return owner
+
+
+def _progress(owner: Partition, table: str) -> StateProgress:
+    """From the store: written in one batch with the cells, so equal before and after a read means one checkpoint."""
+    value = owner.store.get(progress_key(Role.STATE, table))
+    if value is None:
+        raise KeyError(owner.partition)
+    return decode_state(value)
 
 
 def _certificates(owner: Partition, table: str, from_ms: int, to_ms: int) -> Iterator[tuple[int, Certificate]]:
