@@ -66,9 +66,7 @@ class Archive:
 
     def partition(self, topic: str, partition: int, start: int, archive_window_ms: int) -> PartitionArchive:
         """Return the log sink of one assignment, at its archive progress; does no I/O."""
-        sink = PartitionArchive(self, PartitionOf(topic, partition, archive_window_ms, random_token()), start)
-        self._live.add(sink.attempt)
-        return sink
+        return PartitionArchive(self, PartitionOf(topic, partition, archive_window_ms, random_token()), start)
 
     def recover(
         self, topic: str, partition: int, live_attempts: Collection[str] = (), deadline_s: float = DEADLINE_S
@@ -78,10 +76,18 @@ class Archive:
         Never touches this process's own live attempts, nor those given. Takes seconds: not on the way of an
         assignment. Raises `SinkUnavailableError`.
         """
-        return self.recovery.run(topic, partition, {*live_attempts, *self._live}, deadline_s)
+
+        def is_live(attempt: str) -> bool:
+            return attempt in live_attempts or attempt in self._live
+
+        return self.recovery.run(topic, partition, is_live, deadline_s)
 
     def max_open_files(self) -> int:
         return max(1, self.settings.max_open_files // max(1, len(self._live)))
+
+    def enlist(self, attempt: str) -> None:
+        """From its first record on, before it has a file: one that never gets any need not be let go."""
+        self._live.add(attempt)
 
     def release(self, attempt: str) -> None:
         self._live.discard(attempt)
@@ -133,6 +139,7 @@ class PartitionArchive:
             raise ValueError(f"batch [{columns.start}, {columns.end}) leaves a hole after {self._next}")
         if columns.end <= self._next:
             return
+        self._archive.enlist(self.attempt)
         if columns.start < self._next:
             batch = after(batch, self._next)
             columns = batch.batch

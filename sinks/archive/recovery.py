@@ -69,11 +69,14 @@ class Recovery:
         self._probe = probe
 
     def run(
-        self, topic: str, partition: int, live_attempts: Collection[str], deadline_s: float = DEADLINE_S
+        self, topic: str, partition: int, is_live: Callable[[str], bool], deadline_s: float = DEADLINE_S
     ) -> Recovered:
-        """Recover everything of a partition but what belongs to the live attempts. Safe to repeat, and to race."""
-        done = self._run_parts(topic, partition, lambda part: attempt_of(part.attempt) not in live_attempts, deadline_s)
-        self._close_ledgers(topic, partition, live_attempts, done, deadline_s)
+        """Recover everything of a partition but what belongs to live attempts. Safe to repeat, and to race.
+
+        `is_live` is asked after the files were listed: an attempt may begin meanwhile.
+        """
+        done = self._run_parts(topic, partition, lambda part: not is_live(attempt_of(part.attempt)), deadline_s)
+        self._close_ledgers(topic, partition, is_live, done, deadline_s)
         return done
 
     def run_files(self, topic: str, partition: int, ledger_keys: Collection[str], deadline_s: float) -> Recovered:
@@ -237,12 +240,12 @@ class Recovery:
             step *= 4
 
     def _close_ledgers(
-        self, topic: str, partition: int, live_attempts: Collection[str], done: Recovered, deadline_s: float
+        self, topic: str, partition: int, is_live: Callable[[str], bool], done: Recovered, deadline_s: float
     ) -> None:
         """Make the ledgers of dead owners readable; they are never written again."""
         paths = [
             status.path
             for status in self._fs.list(ledger_folder(self._root, topic, partition))
-            if (attempt := parse_ledger(status.name)) is not None and attempt_of(attempt) not in live_attempts
+            if (attempt := parse_ledger(status.name)) is not None and not is_live(attempt_of(attempt))
         ]
         self._free(paths, done, deadline_s)
