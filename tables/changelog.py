@@ -159,7 +159,13 @@ async def drop_producer(producer: AIOKafkaProducer) -> None:
         await asyncio.wait([sender], timeout=DROP_POLL_S)
     if sender is not None and not sender.cancelled():
         sender.exception()  # looked at, or asyncio complains
-    await producer.client.close()
+    client = producer.client
+    for connection in list(client._conns.values()):  # noqa: SLF001
+        writer = connection._writer  # noqa: SLF001
+        connection.close()
+        if writer is not None:  # its close alone waits until the broker took what is buffered
+            writer.transport.abort()
+    await client.close()
 
 
 @dataclass(frozen=True, slots=True)
