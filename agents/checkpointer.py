@@ -6,7 +6,10 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
+from agents.intake import StuckError
 from agents.partition import MAX_RECORDS, Checkpoint, Encoded, Partition
 from domain.errors import FencedError, TaintedError
 from domain.probe import Point, Probe, no_probe
@@ -14,6 +17,9 @@ from tables.changelog import ChangelogWriter
 from tables.rocksdb import Position
 
 MAX_DIRTY = 200_000
+DISK_S = 120.0
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +99,22 @@ class Checkpointer:
         partition = self._partition
         began = time.monotonic()
         self._probe(Point.CHECKPOINT_CUT)
-        encoded = await asyncio.to_thread(checkpoint.encode, partition.store, self._max_records)
+        encoded = await self._on_disk(partial(checkpoint.encode, partition.store, self._max_records))
         last = await self._writer.commit(encoded.rows, encoded.finals)
         self._probe(Point.ROWS_COMMITTED)
-        await asyncio.to_thread(partition.store.commit, encoded.rows, Position(partition.state_id, last))
+        await self._on_disk(partial(partition.store.commit, encoded.rows, Position(partition.state_id, last)))
         self._probe(Point.ROWS_APPLIED)
         partition.committed(checkpoint, encoded)
         self._half_done = False
         self._done(partition, Committed(checkpoint, encoded, time.monotonic() - began))
+
+    async def _on_disk(self, work: Callable[[], Result]) -> Result:
+        """A disk that hangs ends the worker: else it would fold on, without a commit, for as long as memory lasts."""
+        try:
+            async with asyncio.timeout(DISK_S):
+                return await asyncio.to_thread(work)
+        except TimeoutError as err:
+            raise StuckError(f"{self._partition.name}: its state directory hasn't answered for {DISK_S:g} s") from err
 
     async def close(self) -> None:
         """Let the checkpoint in flight finish, then stop; later ones are the caller's."""

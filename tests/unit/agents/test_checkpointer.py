@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -12,6 +13,7 @@ from aiokafka.errors import KafkaError, ProducerFenced
 
 from agents import checkpointer as module
 from agents.checkpointer import Checkpointer, Committed
+from agents.intake import StuckError
 from agents.partition import Partition, TableFold, first_progress
 from domain.errors import FencedError, TaintedError
 from domain.probe import Point
@@ -323,3 +325,21 @@ async def test_progress_goes_with_its_own_cut(make_scene: MakeScene) -> None:
     assert state is not None
     assert (state.next_offset, state.tallies) == (2, {"on_time": 2})
     assert scene.store.get(progress_key(Role.STATE, "views")) is not None
+
+
+@pytest.mark.parametrize("call", ["get_many", "commit"])
+async def test_a_disk_that_hangs_ends_the_checkpoints_and_says_so(
+    make_scene: Callable[..., Scene], monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    scene = make_scene()
+    scene.fold(batch(0, "ab"))
+    back = threading.Event()
+    monkeypatch.setattr(module, "DISK_S", 0.2)
+    monkeypatch.setattr(scene.store, call, lambda *_: back.wait(30))
+    with pytest.raises(StuckError, match="clicks-0: its state directory hasn't answered"):
+        await scene.checkpointer.checkpoint()
+    back.set()
+    monkeypatch.undo()
+    with pytest.raises(TaintedError):
+        await scene.checkpointer.checkpoint()
+    assert scene.done == []
