@@ -15,7 +15,7 @@ from msgspec import structs
 
 from agents.hop import FIRST_BACKOFF_S, Hop, StoppedError
 from agents.partition import Followed, Partition
-from agents.rescan import CHUNK_ROWS, Chunk, Rescan, last_dropped
+from agents.rescan import CHUNK_ROWS, Chunk, Rescan
 from domain.errors import SinkUnavailableError
 from domain.progress import CountsProgress, StateProgress
 from domain.rows import Role, Row
@@ -179,9 +179,9 @@ class CountsFollower:
                 await self._put_cells(chunk.rows, chunk.next_offset)
             async for chunk in self._read(scan.certificates()):
                 await self._put(partial(self._sink.put_certificates, chunk.rows, chunk.next_offset))
-            if self._durable.lost_until == UNTOLD:  # none has left since: they wait for us
-                lost = await self._hop.call(partial(last_dropped, self._partition.store, self._followed.table))
-                self._followed.durable = structs.replace(self._durable, lost_until=lost)
+            before = self._durable.lost_until
+            lost = max(scan.lost_until, -1 if before == UNTOLD else before)
+            self._followed.durable = structs.replace(self._durable, lost_until=lost)
             await self._show(self._standing(scan.progress))
             done = True
         finally:

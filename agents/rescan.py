@@ -36,10 +36,24 @@ class Rescan:
         self._since = since
         self._progress_row = progress_key(Role.STATE, table)
         self.progress = self._progress(store.get(self._progress_row))
+        self.lost_until = -1
+        """Start of the newest window that left the state with events the sink lacks; known after `certificates`."""
 
     def certificates(self) -> Iterator[Chunk]:
         """To be put after the cells."""
-        return self._chunks(Kind.CERTIFICATE, b"")
+        for chunk in self._chunks(Kind.CERTIFICATE, b""):
+            self._note_lost(chunk.rows)
+            yield chunk
+
+    def _note_lost(self, rows: list[Row]) -> None:
+        """Windows wait for their sink before they go: not for one emptied since, or not configured then."""
+        for key, value in rows:
+            assert value is not None
+            one = unpack_certificate(value)
+            if one.dropped and max(one.on_time.last, one.late.last) >= self._since:
+                parsed = parse_key(key)
+                assert parsed is not None
+                self.lost_until = max(self.lost_until, parsed.start_ms)
 
     def cells(self) -> Iterator[Chunk]:
         """Cells, of windows that have an event since then; each chunk true at an offset of its own."""
@@ -88,14 +102,3 @@ class Rescan:
         if value is None:
             raise CorruptRowError(f"the store has no progress of table {self._table}")
         return decode_state(value)
-
-
-def last_dropped(store: RocksStore, table: str) -> int:
-    """Start of the newest window that has left the state, -1 if none has."""
-    newest = -1
-    for key, value in store.scan(table_prefix(Kind.CERTIFICATE, table)):
-        if unpack_certificate(value).dropped:
-            parsed = parse_key(key)
-            assert parsed is not None
-            newest = parsed.start_ms
-    return newest

@@ -24,7 +24,7 @@ from tables.restore import _ahead
 from tables.rocksdb import Position
 from tests.cell_sinks import Counts, FakeRoom
 from tests.unit.agents.clock import pass_time, until
-from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, VIEWS, batch, open_store
+from tests.unit.agents.fakes import NOW_MS, STATE_ID, TOPIC, VIEWS, batch, open_store, resumed
 
 INTERVAL_S = 5.0
 
@@ -131,12 +131,15 @@ class Scene:
 
     async def caught_up(self) -> None:
         """The sink shows what the store holds, and progress says so."""
-        await until("the sink to catch up", lambda: self.next_offset == self.end and self.follower._shown is not None)
+        await self.caught_up_with_what_is_left()
         await until("the last pass to end", lambda: not self.follower._taken)
         end, shown = self.end, self.room.shown()
         assert shown.cells == self.cells()
         assert shown.certificates == self.certificates()
         assert shown.frontier == Frontier(end, self.partition.tables[0].committed.stream_time)
+
+    async def caught_up_with_what_is_left(self) -> None:
+        await until("the sink to catch up", lambda: self.next_offset == self.end and self.follower._shown is not None)
 
     def cells(self) -> Counts:
         found = {}
@@ -393,6 +396,30 @@ def lost_until(scene: Scene) -> int:
     progress = scene.partition.counts["views"].durable
     assert isinstance(progress, CountsProgress)
     return progress.lost_until
+
+
+async def test_windows_that_went_while_no_sink_was_configured_are_lacking_too(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.start()
+    scene.count("ab")
+    await scene.caught_up()
+    scene.commit()
+    scene.follower.abort()
+    put = scene.partition.counts["views"].committed
+    assert isinstance(put, CountsProgress)
+    first = NOW_MS - NOW_MS % VIEWS.window_ms
+
+    scene.partition = Partition(TOPIC, 0, scene.store, STATE_ID, resumed(scene.store, VIEWS))
+    for one in (batch(2, "a"), batch(3, "c", step_ms=31_000)):
+        scene.partition.fold(one)
+        scene.store_checkpoint()
+    assert scene.store.get(window_prefix(Kind.CELL, "views", first) + b"a") is None
+
+    scene.own(put)
+    scene.start()
+    await scene.caught_up_with_what_is_left()
+    assert scene.room.shown().cells[first, b"a"] == (1, 0), "of two"
+    assert lost_until(scene) == first
 
 
 async def test_a_new_owner_with_nothing_counted_still_learns_that_nothing_is_lacking(make_scene: MakeScene) -> None:
