@@ -70,7 +70,8 @@ class Reporting:
         self._metrics.hole_found(place.topic)
 
     def folded(self, place: Place, partition: Partition, records: int) -> None:
-        del partition
+        for table in partition.tables:  # of a new owner: what was counted before it
+            self._tallied.setdefault((place, table.spec.name), table.committed.tallies)
         if records:
             self._records_at[place] = time.monotonic()
         self._metrics.batch_folded(place.topic)
@@ -80,10 +81,9 @@ class Reporting:
         self._shown.checkpoint_at[place] = time.monotonic()
         for table in partition.tables:
             now = table.committed.tallies
-            before = self._tallied.get((place, table.spec.name), {})
+            before = self._tallied.get((place, table.spec.name), now)
             grown = {name: count - before.get(name, 0) for name, count in now.items()}
-            if before:
-                self._metrics.records_folded(place.topic, table.spec.name, grown)
+            self._metrics.records_folded(place.topic, table.spec.name, grown)
             self._tallied[place, table.spec.name] = now
             self._metrics.dirty_cells(table.spec.name, place.partition, sum(len(w.last) for w in table.dirty.values()))
 
