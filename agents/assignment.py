@@ -1,4 +1,4 @@
-"""Assignment: fence, restore, check, seek, go; and loss, in any order the group decides.
+"""Assignment: the partitions that are ours, from gain to loss, in any order the group decides.
 
 Nothing here waits inside the rebalance callback but `revoke`, and that has a budget.
 """
@@ -17,12 +17,12 @@ import structlog
 from agents.checkpointer import Checkpointer, Committed
 from agents.counts import Backlog
 from agents.events import Listener
-from agents.fencing import still_ours
 from agents.following import Followers, FollowSettings, Putters
-from agents.opening import Opened, Opening, Sinks, UntoldError, to_the_end
+from agents.opening import Opened, Opening, Sinks, to_the_end
 from agents.partition import MAX_RECORDS, Partition, gap
 from agents.source import Place, Source
-from domain.errors import DependencyError, FencedError, RecountError, RetriableError, TaintedError
+from agents.takeover import RETRY_S, Takeovers
+from domain.errors import FencedError, RetriableError, TaintedError
 from domain.position import Step
 from domain.probe import Point, Probe, no_probe
 from domain.record import Batch
@@ -33,7 +33,6 @@ from tables.rocksdb import RocksSettings
 
 log = structlog.get_logger(__name__)
 
-RETRY_S = 1.0
 TEND_S = 5.0
 
 
@@ -84,15 +83,12 @@ class Assignment:
         self._listener = listener
         self._crash = crash
         self._probe = probe
-        self._opening = Opening(self.topics, self.tables, source, sinks, settings, listener, probe)
+        opening = Opening(self.topics, self.tables, source, sinks, settings, listener, probe)
+        self._takeovers = Takeovers(opening, self, source, listener, settings.fenced_patience_s, crash)
         self._owned: dict[Place, Owned] = {}
-        self._waiting: dict[Place, int] = {}
-        self._locks: dict[Place, asyncio.Lock] = {}
         self._background: set[asyncio.Task[None]] = set()
         self._group_offsets: dict[Place, int] = {}
         self._closed = False
-        self._assigning = 0
-        self._epoch = 0  # counts revokes: a restore that outlasts one is not ours any more
         self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
         self._putters = Putters(tables=len(self.tables))
         self._backlog = Backlog(settings.follow.counts.backlog_cells)
@@ -104,85 +100,42 @@ class Assignment:
         return {place: owned.partition for place, owned in tuple(self._owned.items())}
 
     def positions(self) -> dict[Place, int]:
-        """Where reading must go on; of a partition that waits, a position that its log has."""
-        return self._waiting | {place: owned.partition.next_offset for place, owned in self._owned.items()}
+        """Where reading must go on, of partitions that are counted; others must not be read yet."""
+        return {place: owned.partition.next_offset for place, owned in self._owned.items()}
 
     def being_read(self) -> dict[Place, int]:
         """Where each partition stands that should move when there is something to read."""
-        if self._assigning:
-            return {}  # Faust starts none before all are taken over
-        return {p: one.partition.next_offset for p, one in self._owned.items() if not one.followers.full}
+        return {
+            place: one.partition.next_offset
+            for place, one in self._owned.items()
+            if not one.followers.full and place not in self._takeovers.places
+        }
+
+    def waiting(self) -> list[Place]:
+        """What is ours and isn't read yet."""
+        return sorted(self._takeovers.places)
 
     # -- gain and loss -------------------------------------------------------------------------
 
-    async def assign(self, places: Iterable[Place]) -> None:
-        """Take over partitions, in parallel. Cancelled by a new rebalance: what is half done is let go."""
-        if self._closed:
-            return
-        self._assigning += 1
-        try:
-            async with asyncio.TaskGroup() as group:
-                for place in places:
-                    group.create_task(self._take_over_or_wait(place))
-        except BaseExceptionGroup as several:
-            error = several.exceptions[0]
-            if not isinstance(error, RecountError):
-                raise error from several
-            # It ends the worker in its own words; the caller is Faust, whose last word is a traceback.
-            self._crash(error)
-            await asyncio.Event().wait()
-        finally:
-            self._assigning -= 1
+    def assign(self, places: Iterable[Place]) -> None:
+        """Take over partitions, in parallel and in the background: each is read as soon as it is ready."""
+        for place in () if self._closed else places:
+            if place not in self._owned and place not in self._takeovers.places:
+                self._takeovers.begin(place)
 
-    async def _take_over_or_wait(self, place: Place) -> None:
-        """The others don't wait for a partition that can't be told from a lost one: it begins later."""
-        epoch = self._epoch
-        try:
-            await self._take_over(place, epoch, patient=False)
-        except UntoldError as err:
-            log.warning("partition waits, the others don't", partition=str(place), reason=str(err))
-            self._waiting[place] = err.begin
-            self._spawn(self._later(place, epoch))
+    def next_offset(self, place: Place) -> int | None:
+        """Of a partition that is counted."""
+        owned = self._owned.get(place)
+        return None if owned is None else owned.partition.next_offset
 
-    async def _take_over(self, place: Place, epoch: int, *, patient: bool = True) -> None:
-        """Until it works: an unknown outcome or a silent broker is tried again, a refusal ends the worker.
+    def read_on(self, place: Place) -> None:
+        """Its reading position is right: take its records in, unless a follower is full."""
+        owned = self._owned.get(place)
+        if owned is not None and not owned.followers.full:
+            self._source.resume(place)
 
-        `epoch` is that of the assignment it is for: a revoke ends it. Not `patient`: raises `UntoldError`.
-        Only the first try right after the assignment doesn't ask the group.
-        """
-        ask = patient
-        async with self._lock(place):
-            try:
-                while place not in self._owned and self._epoch == epoch:
-                    self._listener.restoring(place)
-                    if ask and not await self._still_ours(place, epoch):
-                        break
-                    ask = True
-                    try:
-                        opened = await self._opening.open(place)
-                        if self._epoch == epoch:
-                            self._own(place, opened)
-                        else:  # revoked meanwhile; the cancel comes with the next assignment only
-                            await to_the_end(opened.close())
-                    except (RetriableError, DependencyError, FencedError, OSError) as err:
-                        if isinstance(err, UntoldError) and not patient and self._epoch == epoch:
-                            raise
-                        if place in self._waiting:
-                            self._source.pause(place)  # Faust takes in all it was assigned
-                        log.warning("partition not taken over yet", partition=str(place), reason=str(err))
-                        await asyncio.sleep(RETRY_S)
-            finally:
-                if place not in self._owned:  # cancelled: somebody else restores it now
-                    self._listener.dropped(place)
-
-    async def _still_ours(self, place: Place, epoch: int) -> bool:
-        return await still_ours(self._source, place, self._settings.fenced_patience_s, lambda: self._epoch == epoch)
-
-    def _lock(self, place: Place) -> asyncio.Lock:
-        """One opening or dropping of a partition at a time: a cancelled restore must not fence its successor."""
-        return self._locks.setdefault(place, asyncio.Lock())
-
-    def _own(self, place: Place, opened: Opened) -> None:
+    def own(self, place: Place, opened: Opened) -> None:
+        """Count a partition from here on."""
         partition, settings = opened.partition, self._settings
         followers = Followers(
             partition,
@@ -211,9 +164,8 @@ class Assignment:
     async def revoke(self, budget_s: float | None = None) -> None:
         """Give everything up: a last checkpoint where it fits into the budget, else dropped as it is."""
         budget = self._settings.revoke_budget_s if budget_s is None else budget_s
-        self._epoch += 1
+        self._takeovers.end()
         owned, self._owned = self._owned, {}
-        self._waiting.clear()
         for task in list(self._background):
             task.cancel()
         letting_go = (self._let_go(place, one, budget) for place, one in owned.items())
@@ -244,7 +196,7 @@ class Assignment:
         await to_the_end(self._close_opened(place, owned))
 
     async def _close_opened(self, place: Place, owned: Owned) -> None:
-        async with self._lock(place):
+        async with self._takeovers.lock(place):
             await owned.opened.close()
             self._listener.dropped(place)  # before the next restore is told
 
@@ -317,6 +269,7 @@ class Assignment:
         if owned is None:
             return
         self._listener.commit_failed(place, error)
+        self._source.pause(place)
         # Not one of the background tasks: a revoke must not keep it from letting go.
         dropping = asyncio.create_task(self._drop(place, owned))
         self._watch(dropping)
@@ -324,7 +277,7 @@ class Assignment:
             log.error("fenced: somebody initialised after us; asking the group", partition=str(place))
         else:
             log.warning("commit outcome unknown: asking the group", partition=str(place), reason=str(error))
-        self._spawn(self._again(place, dropping))
+        self._takeovers.begin(place, after=dropping)
 
     def _follower_ended(self, partition: Partition, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
@@ -334,22 +287,6 @@ class Assignment:
             self._failed(partition, TaintedError(f"archive of {partition.name}: {error}"))
         else:
             self._crash(error)
-
-    async def _again(self, place: Place, dropping: asyncio.Task[None]) -> None:
-        epoch = self._epoch
-        self._source.pause(place)
-        await asyncio.shield(dropping)
-        await self._later(place, epoch)
-
-    async def _later(self, place: Place, epoch: int) -> None:
-        """Take over while others are counted already."""
-        await self._take_over(place, epoch)
-        self._waiting.pop(place, None)
-        if place in self._owned:
-            await self._source.seek(place, self._owned[place].partition.next_offset)
-            owned = self._owned.get(place)
-            if owned is not None and not owned.followers.full:
-                self._source.resume(place)
 
     async def _recover_archive(self, place: Place) -> None:
         """Finish what dead owners left open. Never on the way of counting; tried again for ever."""

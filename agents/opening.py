@@ -39,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 TELL_ROWS = 500_000
 ASKING_THREADS = 4
-ASK_S = 5.0  # for all partitions at once: Faust starts none before each was taken over or waits
+ASK_S = 5.0
 Result = TypeVar("Result")
 
 
@@ -73,12 +73,10 @@ class Sinks:
 
 
 class UntoldError(RetriableError):
-    """Whether state is new or lost can't be told while HBase is away. The log begins at `begin`."""
+    """Whether state is new or lost can't be told while HBase is away."""
 
-    def __init__(self, place: Place, begin: int, cause: str) -> None:
+    def __init__(self, cause: str) -> None:
         super().__init__(f"it has no state yet, and HBase can't be asked if it had any: {cause}")
-        self.place = place
-        self.begin = begin
 
 
 class OpeningSettings(Protocol):
@@ -198,7 +196,7 @@ class Opening:
         bounds = await self._source.bounds(place)
         self._refuse_half_reset(place, store)
         if restored.state_id is None:
-            await self._refuse_lost_state(place, bounds)
+            await self._refuse_lost_state(place)
         state_id = restored.state_id or secrets.token_hex(8)
         tables = []
         for spec in self._tables.values():
@@ -223,7 +221,7 @@ class Opening:
                     f"Run it again, it goes on: recount reset {option} {name or place.topic}",
                 )
 
-    async def _refuse_lost_state(self, place: Place, bounds: Bounds) -> None:
+    async def _refuse_lost_state(self, place: Place) -> None:
         committed = await self._source.group_offset(place)
         if committed:
             raise RefusedError(
@@ -238,9 +236,9 @@ class Opening:
                     async with asyncio.timeout(ASK_S):
                         known = await asyncio.get_running_loop().run_in_executor(self._asking, _known_to, sink)
                 except SinkUnavailableError as err:
-                    raise UntoldError(place, bounds.begin, str(err)) from err
+                    raise UntoldError(str(err)) from err
                 except TimeoutError as err:
-                    raise UntoldError(place, bounds.begin, f"no answer within {ASK_S:g} s") from err
+                    raise UntoldError(f"no answer within {ASK_S:g} s") from err
                 if known:
                     raise RefusedError(
                         f"state of {place} is lost",

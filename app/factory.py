@@ -101,7 +101,7 @@ async def build_worker(
         assignment.topics,
         membership,
         metrics,
-        lambda: _unready(membership, view),
+        lambda: _unready(membership, assignment),
         web_token(config),
         idle=reporting.idle,
         history=None if hbase is None else _history(config),
@@ -121,13 +121,13 @@ async def build_worker(
     return Worker(app, assignment, source, archive, hbase, view, web, sum(counts.values()), lock)
 
 
-def _unready(membership: FaustMembership, view: WorkerView) -> str | None:
+def _unready(membership: FaustMembership, assignment: Assignment) -> str | None:
     """Why this worker isn't ready yet, None when it is."""
     app = membership.app
     if app is None or app.rebalancing or not app.tables.recovery.completed.is_set():
         return "waiting for an assignment"
-    if view.restoring:
-        return f"restoring {', '.join(sorted(map(str, view.restoring)))}"
+    if waiting := assignment.waiting():
+        return f"restoring {', '.join(map(str, waiting))}"
     return None
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, cast
 
 import faust
@@ -78,10 +79,23 @@ async def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> RefusedE
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]
     """Yields batches, and seeks where our progress says, never where the group committed."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._resumed = asyncio.Event()
+
     def _new_consumer_thread(self) -> BatchThread:
         return BatchThread(self, loop=self.loop, beacon=self.beacon)
 
+    def resume_partitions(self, tps: Iterable[Any]) -> None:
+        super().resume_partitions(tps)
+        self._resumed.set()
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
+        if not self._get_active_partitions():
+            # None is ready yet. Faust would sleep, however soon one is.
+            self._resumed.clear()
+            await self.wait(self._resumed, timeout=timeout)
+            return
         records, _ = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
@@ -116,9 +130,11 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         )
 
     async def perform_seek(self) -> None:
+        """Faust has just resumed all of an assignment: what isn't ready is held until somebody resumes it."""
         wanted = cast("BatchTransport", self.transport).positions()
         mine = self.assignment()
         places = {TP(*place): offset for place, offset in wanted.items() if TP(*place) in mine}
+        self.pause_partitions(mine - places.keys())
         if places:
             await self.seek_wait(places)
 

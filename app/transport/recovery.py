@@ -1,8 +1,8 @@
-"""Where restore happens: after a rebalance, outside its callback, before anything is read."""
+"""Where taking over begins: after a rebalance, outside its callback. What is ready is read, the rest is held."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from faust.tables.manager import TableManager
@@ -10,24 +10,29 @@ from faust.tables.recovery import Recovery
 
 from agents.source import Place
 
-Assign = Callable[[list[Place]], Awaitable[None]]
+Assign = Callable[[list[Place]], None]
 
 
 class RestoreRecovery(Recovery):  # type: ignore[misc]
-    """Faust's recovery service, restoring our state instead of its tables.
+    """Faust's recovery service, restoring our state instead of its tables, and waiting for none of it.
 
-    Cancelled by a new rebalance; heartbeats go on meanwhile in the consumer's thread.
+    Heartbeats go on meanwhile in the consumer's thread.
     """
+
+    _assigned_by = 0  # the rebalance that ended in the assignment we have
+
+    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
+        self._assigned_by = self.app.rebalancing_count
+        await super().on_rebalance(assigned, revoked, newly_assigned, generation_id)
 
     async def _resume_streams(self, generation_id: int = 0) -> None:
         app = self.app
-        rebalances = app.rebalancing_count
+        if app.rebalancing_count != self._assigned_by:
+            return  # revoked since; the next assignment comes here again
         if app.consumer_generation_id == generation_id:
             topics = app.source_topics
-            places = [Place(tp.topic, tp.partition) for tp in app.consumer.assignment() if tp.topic in topics]
-            await self._wait(app.assign(places))
-        if app.rebalancing_count == rebalances:  # else the next assignment comes here again
-            await super()._resume_streams(generation_id)
+            app.assign([Place(tp.topic, tp.partition) for tp in app.consumer.assignment() if tp.topic in topics])
+        await super()._resume_streams(generation_id)
 
 
 class RestoreTables(TableManager):  # type: ignore[misc]

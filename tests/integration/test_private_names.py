@@ -37,7 +37,9 @@ OVERRIDDEN = [
     (BatchConsumer, driver.Consumer, "_new_consumer_thread"),
     (BatchConsumer, driver.Consumer, "getmany"),
     (BatchConsumer, driver.Consumer, "perform_seek"),
+    (BatchConsumer, driver.Consumer, "resume_partitions"),
     (RestoreRecovery, Recovery, "_resume_streams"),
+    (RestoreRecovery, Recovery, "on_rebalance"),
     (RecountApp, App, "_new_transport"),
     (RecountApp, App, "_create_directories"),
 ]
@@ -165,7 +167,7 @@ async def test_a_producers_attributes(kafka_bootstrap: str) -> None:
 
 @pytest.fixture
 async def app(tmp_path: Path) -> AsyncIterator[RecountApp]:
-    async def assign(_places: object) -> None: ...
+    def assign(_places: object) -> None: ...
 
     async def revoke() -> None: ...
 
@@ -187,8 +189,10 @@ async def test_the_app_is_made_of_our_parts(app: RecountApp) -> None:
 
 
 async def test_the_apps_attributes(app: RecountApp) -> None:
-    assert not _lacking(app, "consumer_generation_id", "rebalancing", "_crashed", "crash_reason", "router")
-    assert not _lacking(app.consumer, "_read_offset", "flow_active", "should_stop")
+    assert not _lacking(
+        app, "consumer_generation_id", "rebalancing", "rebalancing_count", "_crashed", "crash_reason", "router"
+    )
+    assert not _lacking(app.consumer, "_read_offset", "flow_active", "should_stop", "_get_active_partitions", "wait")
     assert not _lacking(app.tables.recovery, "completed")
     external: Callable[[], Any] = app.router.external_topics_metadata
     assert external() == {}

@@ -218,6 +218,7 @@ class FakeSource:
         self.answers: list[GroupAnswer | Exception] = []  # of the group, to its next questions; then it accepts
         self.asked = 0
         self.gate: asyncio.Event | None = None  # holds the group's answers up
+        self.seek_errors: list[Exception] = []
 
     async def bounds(self, place: Place) -> Bounds:
         return self.log
@@ -244,6 +245,8 @@ class FakeSource:
         return answer
 
     async def seek(self, place: Place, offset: int) -> None:
+        if self.seek_errors:
+            raise self.seek_errors.pop(0)
         self.did.append(("seek", place, offset))
 
     def reading(self, place: Place) -> int | None:
@@ -335,7 +338,10 @@ class FakeArchives:
 
 
 class FakeOpening(Opening):
-    """Opens from a `FakeLog` per partition. A gate holds an opening up once it has fenced and locked its directory."""
+    """Opens from a `FakeLog` per partition. A gate holds an opening up once it has fenced and locked its directory.
+
+    `release_gate` holds up the letting go of one that was cancelled; a `deaf` one swallows its cancellation.
+    """
 
     def __init__(self, data_dir: Path, tables: Sequence[TableSpec], *, archive: bool) -> None:
         self._data_dir = data_dir
@@ -346,6 +352,8 @@ class FakeOpening(Opening):
         self.waiting: set[Place] = set()
         self.held: set[Place] = set()
         self.gates: dict[Place, asyncio.Event] = {}
+        self.release_gate: asyncio.Event | None = None
+        self.deaf = False
         self.errors: dict[Place, list[Exception]] = {}
         self.writers: dict[Place, FakeWriter] = {}
         self.stores: dict[Place, FaultyStore] = {}
@@ -361,7 +369,7 @@ class FakeOpening(Opening):
         try:
             if place in self.gates:
                 self.waiting.add(place)
-                await self.gates[place].wait()
+                await self._wait(self.gates[place])
             self._raise_prepared(place)
         except BaseException:
             await to_the_end(self._give_back(place, writer, store))
@@ -374,11 +382,21 @@ class FakeOpening(Opening):
             logs[Role.ARCHIVE] = self.sinks[place] = FakeSink(partition.logs[Role.ARCHIVE].next_offset)
         return Opened(partition, writer, store, logs, {})
 
+    async def _wait(self, gate: asyncio.Event) -> None:
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            if not self.deaf:
+                raise
+            await gate.wait()
+
     def _raise_prepared(self, place: Place) -> None:
         if self.errors.get(place):
             raise self.errors[place].pop(0)
 
     async def _give_back(self, place: Place, writer: FakeWriter, store: RocksStore) -> None:
+        if self.release_gate is not None:
+            await self.release_gate.wait()
         await asyncio.to_thread(store.close)
         self.waiting.discard(place)
         await writer.close()

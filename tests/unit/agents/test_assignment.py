@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.assignment import RETRY_S, Assignment, AssignmentSettings
+from agents.assignment import Assignment, AssignmentSettings
 from agents.follower import FollowerSettings
 from agents.following import FollowSettings
 from agents.opening import Sinks, UntoldError
 from agents.source import GroupAnswer, Place
+from agents.takeover import RETRY_S
 from domain.errors import DependencyError, FencedError, RecountError, RefusedError, SinkUnavailableError, TaintedError
 from domain.record import Batch
 from domain.rows import Role
@@ -70,13 +71,19 @@ class Scene:
             [TOPIC], specs, self.source, Sinks(archives), settings, self.listener, self.crashes.append
         )
         self.opening = FakeOpening(data_dir, specs, archive=archive)
-        self.assignment._opening = self.opening
+        self.assignment._takeovers.opener = self.opening
 
     def writer(self, place: Place = P0) -> FakeWriter:
         return self.opening.writers[place]
 
     def log(self, place: Place = P0) -> FakeLog:
         return self.opening.logs[place]
+
+    async def assign(self, *places: Place) -> None:
+        """Until all of them are read; what that took of the source is forgotten."""
+        self.assignment.assign(places)
+        await until("them to be read", lambda: not self.assignment.waiting())
+        self.source.did.clear()
 
     async def take(self, *batches: Batch) -> None:
         for one in batches:
@@ -121,40 +128,64 @@ async def given_up(scene: Scene) -> None:
 
 async def test_a_partition_that_may_be_lost_waits_and_the_others_are_counted(make_scene: MakeScene) -> None:
     scene = make_scene()
-    untold = UntoldError(P1, 7, "HBase: down")
-    scene.opening.errors[P1] = [untold] * 4
-    await scene.assignment.assign([P0, P1])
-    assert scene.assignment.positions() == {P0: 0, P1: 7}, "a position its log has, until it is known"
-    assert set(scene.assignment.partitions()) == {P0}
+    scene.opening.errors[P1] = [UntoldError("HBase: down")] * 4
+    scene.assignment.assign([P0, P1])
+    await until("the first to be read", lambda: ("resume", P0) in scene.source.did)
+    assert scene.assignment.waiting() == [P1]
+    assert scene.assignment.positions() == {P0: 0}, "what has no position is held"
     await scene.take(batch(0, "ab"), batch(7, "xyz", place=P1))
-    assert scene.assignment.positions() == {P0: 2, P1: 7}, "not ours to count yet"
-    await until("the other to be taken over", lambda: P1 in scene.assignment.partitions())
-    await until("it to be read from its start", lambda: ("resume", P1) in scene.source.did)
-    assert ("pause", P1) in scene.source.did
-    assert ("seek", P1, 0) in scene.source.did
+    assert scene.assignment.positions() == {P0: 2}, "not ours to count yet"
+    assert ("resume", P1) not in scene.source.did
+    await until("the other to be read", lambda: ("resume", P1) in scene.source.did)
+    assert [step for step in scene.source.did if step[1] == P1] == [("seek", P1, 0), ("resume", P1)]
     assert scene.assignment.positions() == {P0: 2, P1: 0}
+    assert scene.assignment.waiting() == []
     await given_up(scene)
 
 
 async def test_a_partition_revoked_while_it_was_asked_about_is_not_waited_for(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.gates[P1] = asyncio.Event()
-    scene.opening.errors[P1] = [UntoldError(P1, 7, "HBase: down")]
-    assigning = asyncio.create_task(scene.assignment.assign([P1]))
+    scene.opening.errors[P1] = [UntoldError("HBase: down")]
+    scene.assignment.assign([P1])
     await until("it to be asked about", lambda: P1 in scene.opening.waiting)
     await scene.assignment.revoke(5.0)
     scene.opening.gates.pop(P1).set()
-    await scene.assignment.assign([P0])
-    await assigning
+    await scene.assign(P0)
     await pass_time(10 * RETRY_S)
     assert set(scene.assignment.partitions()) == set(scene.assignment.positions()) == {P0}
     assert scene.opening.asked.count(P1) == 1, "another worker counts it now"
 
 
+async def test_a_source_that_does_not_seek_is_asked_again_and_nothing_is_read_before(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    scene.source.seek_errors = [SinkUnavailableError("Kafka", "silent")] * 3
+    scene.assignment.assign([P0])
+    await until("it to be owned", lambda: P0 in scene.assignment.partitions())
+    assert scene.assignment.waiting() == [P0]
+    assert scene.assignment.being_read() == {}
+    await until("it to be read", lambda: not scene.assignment.waiting())
+    assert scene.source.did == [("seek", P0, 0), ("resume", P0)]
+    assert scene.crashes == []
+
+
+async def test_a_partition_lost_before_it_was_read_is_taken_over_again(make_scene: MakeScene) -> None:
+    scene = make_scene(archive=True)
+    scene.source.seek_errors = [SinkUnavailableError("Kafka", "silent")]
+    scene.assignment.assign([P0])
+    await until("it to be owned", lambda: P0 in scene.assignment.partitions())
+    scene.opening.sinks[P0].errors = {"write": [FencedError("taken for a dead owner's")]}
+    await scene.take(batch(0, "ab"))  # Faust resumed it with its own seek
+    await until("it to be read", lambda: not scene.assignment.waiting())
+    assert scene.opening.asked == [P0, P0]
+    assert scene.source.did[-2:] == [("seek", P0, 0), ("resume", P0)]
+    await given_up(scene)
+
+
 async def test_a_partition_that_waits_is_given_up_as_well(make_scene: MakeScene) -> None:
     scene = make_scene()
-    scene.opening.errors[P1] = [UntoldError(P1, 7, "HBase: down")] * 1000
-    await scene.assignment.assign([P0, P1])
+    scene.opening.errors[P1] = [UntoldError("HBase: down")] * 1000
+    scene.assignment.assign([P0, P1])
     await pass_time(10 * RETRY_S)
     await given_up(scene)
     assert scene.assignment.positions() == {}
@@ -168,7 +199,7 @@ async def test_a_partition_that_waits_is_given_up_as_well(make_scene: MakeScene)
 
 async def test_batches_are_folded_in_chain_order_and_stale_ones_dropped(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"), batch(2, "c"), batch(0, "ab"), batch(1, "bc"), batch(3, "d"))
     assert scene.assignment.positions() == {P0: 4}
     assert scene.listener.of(P0)[2:] == ["folded", "folded", "stale", "stale", "folded"]
@@ -179,7 +210,7 @@ async def test_batches_are_folded_in_chain_order_and_stale_ones_dropped(make_sce
 
 async def test_a_stale_batch_that_reaches_further_is_read_again_from_where_we_are(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"), batch(1, "bcd"))
     assert scene.source.did == [("seek", P0, 2)]
     assert scene.assignment.positions() == {P0: 2}
@@ -190,7 +221,7 @@ async def test_a_stale_batch_that_reaches_further_is_read_again_from_where_we_ar
 
 async def test_a_batch_of_a_partition_we_do_not_own_says_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab", place=P1))
     await given_up(scene)
     await scene.take(batch(0, "ab"))
@@ -200,7 +231,7 @@ async def test_a_batch_of_a_partition_we_do_not_own_says_nothing(make_scene: Mak
 
 async def test_a_hole_is_read_again(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"), batch(4, "e"), batch(5, "f"))
     assert scene.source.did == [("seek", P0, 2), ("seek", P0, 2)]
     assert scene.listener.of(P0)[2:] == ["folded", "hole", "hole"]
@@ -211,7 +242,7 @@ async def test_a_hole_is_read_again(make_scene: MakeScene) -> None:
 
 async def test_the_same_hole_twice_with_its_records_deleted_is_refused_with_the_way_on(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.source.log = Bounds(7, 1000)
     await scene.take(batch(0, "ab"), batch(8, "i"))
     assert scene.source.did == [("seek", P0, 2)], "once may be a fetch thrown away"
@@ -225,7 +256,7 @@ async def test_the_same_hole_twice_with_its_records_deleted_is_refused_with_the_
 @pytest.mark.parametrize("begin", [0, 2])
 async def test_the_same_hole_twice_in_a_whole_log_is_read_again_and_again(make_scene: MakeScene, begin: int) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.source.log = Bounds(begin, 1000)
     await scene.take(batch(0, "ab"), *(batch(4, "e") for _ in range(4)))
     assert scene.source.did == [("seek", P0, 2)] * 4
@@ -233,7 +264,7 @@ async def test_the_same_hole_twice_in_a_whole_log_is_read_again_and_again(make_s
 
 async def test_a_fold_between_two_equal_holes_makes_the_second_a_first(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.source.log = Bounds(7, 1000)
     await scene.take(batch(0, "ab"), batch(8, "i"), batch(2, "c"), batch(8, "i"))
     assert scene.source.did == [("seek", P0, 2), ("seek", P0, 3)]
@@ -253,7 +284,7 @@ async def test_a_stall_is_healed_only_when_nothing_moved_and_reading_is_beyond(
     make_scene: MakeScene, before: dict[Place, int], reading: int | None, *, sought: bool
 ) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"))
     if reading is not None:
         scene.source.positions[P0] = reading
@@ -264,7 +295,7 @@ async def test_a_stall_is_healed_only_when_nothing_moved_and_reading_is_beyond(
 
 async def test_tending_heals_a_stall_and_tells_lag_tools_where_we_are(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     tending = asyncio.create_task(scene.assignment.tend_forever())
     await scene.take(batch(0, "ab"))
     scene.source.positions[P0] = 5
@@ -278,10 +309,10 @@ async def test_tending_heals_a_stall_and_tells_lag_tools_where_we_are(make_scene
 # -- gain ------------------------------------------------------------------------------------------
 
 
-async def test_partitions_are_taken_over_in_parallel_and_shown_once_restored(make_scene: MakeScene) -> None:
+async def test_partitions_are_taken_over_in_parallel_and_each_counts_once_restored(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.gates = {P0: asyncio.Event(), P1: asyncio.Event()}
-    assigning = asyncio.create_task(scene.assignment.assign([P0, P1]))
+    scene.assignment.assign([P0, P1])
     await scene.wait_opening(P0)
     await scene.wait_opening(P1)
     assert scene.assignment.partitions() == {}
@@ -289,8 +320,9 @@ async def test_partitions_are_taken_over_in_parallel_and_shown_once_restored(mak
     await until("the second to be owned", lambda: P1 in scene.assignment.partitions())
     await scene.take(batch(0, "a", place=P1), batch(0, "a"))
     assert scene.assignment.positions() == {P1: 1}
+    assert scene.assignment.waiting() == [P0]
     scene.opening.gates[P0].set()
-    await assigning
+    await until("the first to be read", lambda: not scene.assignment.waiting())
     assert scene.assignment.positions() == {P0: 0, P1: 1}
 
 
@@ -298,7 +330,7 @@ async def test_partitions_are_taken_over_in_parallel_and_shown_once_restored(mak
 async def test_an_unknown_outcome_or_a_silent_broker_is_tried_again(make_scene: MakeScene, error: Exception) -> None:
     scene = make_scene()
     scene.opening.errors = {P0: [error, error]}
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.opening.asked == [P0] * 3
     assert scene.assignment.positions() == {P0: 0}
     assert scene.crashes == []
@@ -309,18 +341,16 @@ async def test_a_broker_that_falls_silent_once_we_have_fenced_is_tried_again(mak
     scene = make_scene()
     # What ChangelogReader raises when it can't connect.
     scene.opening.errors = {P0: [DependencyError("Kafka", "silent", "check kafka.bootstrap_servers")]}
-    assigning = asyncio.create_task(scene.assignment.assign([P0]))
-    await asyncio.wait([assigning], timeout=100)
-    assigning.cancel()
+    await scene.assign(P0)
     assert scene.crashes == []
     assert scene.assignment.positions() == {P0: 0}
 
 
 async def test_a_partition_owned_already_is_not_taken_over_again(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"))
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.opening.asked == [P0]
     assert scene.assignment.positions() == {P0: 2}
 
@@ -328,30 +358,30 @@ async def test_a_partition_owned_already_is_not_taken_over_again(make_scene: Mak
 async def test_a_cancelled_restore_is_told_as_dropped_and_leaves_nothing_held(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.gates[P0] = asyncio.Event()
-    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    scene.assignment.assign([P0])
     await scene.wait_opening()
-    assigning.cancel()
-    await asyncio.wait([assigning])
-    assert assigning.cancelled()
+    await scene.assignment.revoke(5.0)
+    await until("it to be let go", lambda: not scene.opening.held)
     assert scene.listener.of(P0) == ["restoring", "dropped"]
-    assert scene.opening.held == set()
     assert scene.assignment.partitions() == {}
     scene.opening.gates.clear()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.assignment.positions() == {P0: 0}
 
 
 async def test_a_cancelled_restore_gives_way_to_its_successor_in_order(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.gates[P0] = asyncio.Event()
-    first = asyncio.create_task(scene.assignment.assign([P0]))
+    scene.assignment.assign([P0])
     await scene.wait_opening()
-    second = asyncio.create_task(scene.assignment.assign([P0]))
-    await asyncio.wait([second], timeout=5)
+    scene.opening.release_gate = asyncio.Event()
+    await scene.assignment.revoke(5.0)
+    scene.assignment.assign([P0])
+    await pass_time(5)
     assert scene.opening.asked == [P0], "one opening at a time: the later one fences the earlier"
-    first.cancel()
-    scene.opening.gates[P0].set()
-    await second
+    scene.opening.gates.clear()
+    scene.opening.release_gate.set()
+    await until("its successor to be read", lambda: not scene.assignment.waiting())
     assert scene.listener.of(P0) == ["restoring", "dropped", "restoring", "owned"]
     assert scene.assignment.positions() == {P0: 0}
 
@@ -359,45 +389,42 @@ async def test_a_cancelled_restore_gives_way_to_its_successor_in_order(make_scen
 async def test_a_restore_that_outlasts_a_revoke_is_given_back(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.gates[P0] = asyncio.Event()
-    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    scene.opening.deaf = True
+    scene.assignment.assign([P0])
     await scene.wait_opening()
     await scene.assignment.revoke(5.0)
     scene.opening.gates[P0].set()
-    await asyncio.wait([assigning], timeout=5)
-    assert scene.assignment.partitions() == {}
+    await until("it to be let go", lambda: "dropped" in scene.listener.of(P0))
     assert scene.opening.held == set()
+    assert scene.assignment.partitions() == {}
     assert scene.listener.of(P0) == ["restoring", "dropped"]
+    assert scene.source.did == []
 
 
-async def test_one_refusal_cancels_the_other_takeovers_and_ends_the_worker_in_its_words(make_scene: MakeScene) -> None:
+async def test_one_refusal_ends_the_worker_in_its_words(make_scene: MakeScene) -> None:
     scene = make_scene()
-    scene.opening.gates[P0] = asyncio.Event()
     scene.opening.errors = {P1: [REFUSAL]}
-    assigning = asyncio.create_task(scene.assignment.assign([P0, P1]))
+    scene.assignment.assign([P0, P1])
     await until("the crash", lambda: scene.crashes)
     assert scene.crashes == [REFUSAL]
-    assert scene.listener.of(P0) == ["restoring", "dropped"]
     assert scene.listener.of(P1) == ["restoring", "dropped"]
-    assert scene.opening.held == set()
-    await asyncio.wait([assigning], timeout=1000)
-    assert not assigning.done(), "Faust must hear neither an error nor that it may go on"
-    assigning.cancel()
-    await asyncio.wait([assigning])
+    await until("the other to be read", lambda: not scene.assignment.waiting())
+    assert scene.assignment.positions() == {P0: 0}, "the other makes a last checkpoint when the process ends"
 
 
-async def test_a_bug_in_a_takeover_is_raised(make_scene: MakeScene) -> None:
+async def test_a_bug_in_a_takeover_ends_the_worker(make_scene: MakeScene) -> None:
     scene = make_scene()
     scene.opening.errors = {P0: [ValueError("bug")]}
-    with pytest.raises(ValueError, match="bug"):
-        await scene.assignment.assign([P0])
-    assert scene.crashes == []
+    scene.assignment.assign([P0])
+    await until("the crash", lambda: scene.crashes)
+    assert isinstance(scene.crashes[0], ValueError)
 
 
 async def test_assign_after_close_does_nothing(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.assignment.close(5.0)
-    await scene.assignment.assign([P0, P1])
+    await scene.assign(P0, P1)
     assert scene.opening.asked == [P0]
     assert scene.assignment.partitions() == {}
 
@@ -407,14 +434,14 @@ async def test_assign_after_close_does_nothing(make_scene: MakeScene) -> None:
 
 async def test_a_revoke_makes_a_last_checkpoint_and_the_next_owner_goes_on(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0, P1])
+    await scene.assign(P0, P1)
     await scene.take(batch(0, "ab"), batch(0, "a", place=P1))
     assert scene.log().rows == []
     await given_up(scene)
     assert counted(scene.log().rows) == {"a": 1, "b": 1}
     assert scene.source.group_offsets == {P0: 2, P1: 1}
     assert scene.listener.of(P0)[-2:] == ["committed", "dropped"]
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.assignment.positions() == {P0: 2}
     await scene.take(batch(2, "a"))
     await given_up(scene)
@@ -423,7 +450,7 @@ async def test_a_revoke_makes_a_last_checkpoint_and_the_next_owner_goes_on(make_
 
 async def test_a_revoke_makes_the_archive_durable_and_commits_its_progress(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"), batch(2, "c"))
     await given_up(scene)
     assert scene.opening.sinks[P0].calls == [("write", 0), ("write", 2), ("close", 3)]
@@ -434,7 +461,7 @@ async def test_a_revoke_makes_the_archive_durable_and_commits_its_progress(make_
 
 async def test_progress_of_the_archive_waits_for_its_sync(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True, interval_s=1.0, follower=FollowerSettings(sync_interval_s=100.0))
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"))
     await scene.wait_told("committed")
     archive = scene.log().archive()
@@ -445,7 +472,7 @@ async def test_progress_of_the_archive_waits_for_its_sync(make_scene: MakeScene)
 
 async def test_progress_of_the_archive_is_what_its_sync_covered(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True, interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
 
     def sync(close_before_ms: int | None) -> int:
         return 1
@@ -461,7 +488,7 @@ async def test_progress_of_the_archive_is_what_its_sync_covered(make_scene: Make
 
 async def test_a_revoke_over_its_budget_drops_without_a_last_checkpoint(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"))
     scene.writer().gate = asyncio.Event()
     began = asyncio.get_running_loop().time()
@@ -469,13 +496,13 @@ async def test_a_revoke_over_its_budget_drops_without_a_last_checkpoint(make_sce
     assert 5 <= asyncio.get_running_loop().time() - began < 6
     assert scene.log().rows == []
     assert scene.listener.of(P0)[-1] == "dropped"
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.assignment.positions() == {P0: 0}
 
 
 async def test_an_archive_that_hangs_does_not_cost_the_last_checkpoint(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     sink = scene.opening.sinks[P0]
     sink.blocked = "write"
     await scene.take(batch(0, "ab"))
@@ -491,7 +518,7 @@ async def test_an_archive_that_hangs_does_not_cost_the_last_checkpoint(make_scen
 
 async def test_the_last_checkpoint_builds_on_the_one_in_flight(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.writer().gate = gate = asyncio.Event()
     await scene.take(batch(0, "ab"))
     await until("a commit in flight", lambda: scene.writer().begun)
@@ -506,7 +533,7 @@ async def test_the_last_checkpoint_builds_on_the_one_in_flight(make_scene: MakeS
 
 async def test_a_batch_that_comes_during_a_revoke_is_not_folded(make_scene: MakeScene) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"))
     scene.writer().gate = gate = asyncio.Event()
     revoking = asyncio.create_task(scene.assignment.revoke(5.0))
@@ -520,7 +547,7 @@ async def test_a_batch_that_comes_during_a_revoke_is_not_folded(make_scene: Make
 
 async def test_a_full_archive_backlog_pauses_intake_until_half_of_it_is_written(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True, follower=FollowerSettings(backlog_bytes=BATCH_BYTES))
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.opening.sinks[P0].down = True
     await scene.take(batch(0, "ab"), batch(2, "c"), batch(3, "d"))
     assert scene.source.did == [("pause", P0)]
@@ -532,7 +559,7 @@ async def test_a_full_archive_backlog_pauses_intake_until_half_of_it_is_written(
 
 async def test_a_bug_in_the_archives_sink_ends_the_worker(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     bug = ValueError("bug")
     scene.opening.sinks[P0].errors = {"write": [bug]}
     await scene.take(batch(0, "ab"))
@@ -542,7 +569,7 @@ async def test_a_bug_in_the_archives_sink_ends_the_worker(make_scene: MakeScene)
 
 async def test_a_fenced_archive_sink_begins_again_where_it_was_durable(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.opening.sinks[P0].errors = {"write": [FencedError("its open file was taken for a dead owner's")]}
     await scene.take(batch(0, "ab"))
     await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
@@ -557,7 +584,7 @@ async def test_a_fenced_archive_sink_begins_again_where_it_was_durable(make_scen
 async def test_what_dead_owners_left_in_the_archive_is_recovered_until_it_is_done(make_scene: MakeScene) -> None:
     archives = FakeArchives(False, SinkUnavailableError("HDFS", "down"), False, True)
     scene = make_scene(archive=True, archives=archives)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await until("the recovery", lambda: archives.asked == 4)
     await pass_time(100)
     assert archives.asked == 4
@@ -572,7 +599,7 @@ async def test_a_failed_commit_drops_takes_over_seeks_and_goes_on(make_scene: Ma
     scene = make_scene(interval_s=1.0)
     scene.opening.gates[P0] = gate = asyncio.Event()
     gate.set()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     await scene.take(batch(0, "ab"))
     await scene.wait_told("committed")
     gate.clear()
@@ -595,7 +622,7 @@ async def test_a_failed_commit_drops_takes_over_seeks_and_goes_on(make_scene: Ma
 
 async def test_a_failed_commit_of_one_partition_leaves_the_others_alone(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0, P1])
+    await scene.assign(P0, P1)
     scene.writer().errors = [TaintedError("outcome unknown")]
     await scene.take(batch(0, "ab"), batch(0, "a", place=P1))
     await until("reading to go on", lambda: ("resume", P0) in scene.source.did)
@@ -606,7 +633,7 @@ async def test_a_failed_commit_of_one_partition_leaves_the_others_alone(make_sce
 
 async def test_a_refusal_after_a_failed_commit_ends_the_worker(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.opening.errors = {P0: [REFUSAL]}
     scene.writer().errors = [TaintedError("outcome unknown")]
     await scene.take(batch(0, "ab"))
@@ -619,7 +646,7 @@ async def test_a_revoke_cancels_the_takeover_after_a_failed_commit(make_scene: M
     scene = make_scene(interval_s=1.0)
     scene.opening.gates[P0] = gate = asyncio.Event()
     gate.set()
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     gate.clear()
     scene.opening.waiting.clear()
     scene.writer().errors = [TaintedError("outcome unknown")]
@@ -632,7 +659,7 @@ async def test_a_revoke_cancels_the_takeover_after_a_failed_commit(make_scene: M
     assert scene.assignment.partitions() == {}
     assert scene.listener.of(P0)[-4:] == ["commit_failed", "dropped", "restoring", "dropped"]
     async with asyncio.timeout(GIVE_UP_S):
-        await scene.assignment.assign([P0])
+        await scene.assign(P0)
     await scene.take(batch(0, "ab"))
     await given_up(scene)
     assert counted(scene.log().rows) == {"a": 1, "b": 1}
@@ -642,18 +669,19 @@ async def test_a_revoke_cancels_the_takeover_after_a_failed_commit(make_scene: M
 
 async def test_a_revoke_while_dropping_lets_it_end_and_a_later_assign_waits_for_it(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     writer = scene.writer()
     writer.close_gate = asyncio.Event()
     writer.errors = [TaintedError("outcome unknown")]
     await scene.take(batch(0, "ab"))
     await until("the drop", lambda: writer.closing)
     await scene.assignment.revoke(5.0)
-    assigning = asyncio.create_task(scene.assignment.assign([P0]))
-    await asyncio.wait([assigning], timeout=100)
+    scene.assignment.assign([P0])
+    await pass_time(100)
     assert scene.opening.asked == [P0], "its directory and connections are still held"
+    assert scene.assignment.waiting() == [P0]
     writer.close_gate.set()
-    await assigning
+    await until("it to be read", lambda: not scene.assignment.waiting())
     assert scene.assignment.positions() == {P0: 0}
     assert scene.listener.of(P0).count("dropped") == 1
     assert scene.crashes == []
@@ -661,17 +689,17 @@ async def test_a_revoke_while_dropping_lets_it_end_and_a_later_assign_waits_for_
 
 async def test_the_drop_of_one_owner_is_told_before_the_restore_of_the_next(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     writer = scene.writer()
     writer.close_gate = asyncio.Event()
     writer.errors = [TaintedError("outcome unknown")]
     await scene.take(batch(0, "ab"))
     await until("the drop", lambda: writer.closing)
     await scene.assignment.revoke(5.0)
-    assigning = asyncio.create_task(scene.assignment.assign([P0]))
-    await asyncio.wait([assigning], timeout=1)
+    scene.assignment.assign([P0])
+    await pass_time(1)
     writer.close_gate.set()
-    await assigning
+    await until("it to be read", lambda: not scene.assignment.waiting())
     # Whoever shows states takes `dropped` for the end of a restore.
     assert scene.listener.of(P0)[-3:] == ["dropped", "restoring", "owned"]
 
@@ -684,7 +712,7 @@ NOT_OURS = [GroupAnswer.REBALANCING, GroupAnswer.UNKNOWN]
 
 async def fail(scene: Scene, how: str) -> None:
     """Own P0, fold two records, and lose the commit: to somebody who initialised, or to an unknown outcome."""
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.source.asked == 0, "the group has just given it to us"
     if how == "fenced":
         scene.log().epoch += 1
@@ -742,7 +770,7 @@ async def test_a_rebalance_explains_it(make_scene: MakeScene, how: str, answer: 
     await pass_time(1000)
     assert scene.crashes == []
     assert scene.opening.asked == [P0]
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     assert scene.assignment.positions() == {P0: 0}
 
 
@@ -785,7 +813,7 @@ async def test_each_try_after_the_first_asks_whether_it_is_still_ours(make_scene
     scene = make_scene()
     scene.opening.errors[P0] = [TaintedError("no answer"), FencedError("initialised after us")]
     async with asyncio.timeout(GIVE_UP_S):
-        await scene.assignment.assign([P0])
+        await scene.assign(P0)
     assert scene.opening.asked == [P0] * 3
     assert scene.source.asked == 2
 
@@ -798,21 +826,21 @@ async def test_a_try_that_outlives_its_assignment_initialises_nothing(
     scene.opening.errors[P0] = [TaintedError("no answer")]
     scene.source.answers = [answer]
     scene.source.gate = gate = asyncio.Event()
-    assigning = asyncio.create_task(scene.assignment.assign([P0]))
+    scene.assignment.assign([P0])
     await until("the question", lambda: scene.source.asked)
     if answer is GroupAnswer.UNKNOWN:
         gate.set()
     await pass_time(5)
     await scene.assignment.revoke(5.0)
     gate.set()
-    await assigning
+    await pass_time(5)
     assert scene.opening.asked == [P0], "somebody else counts it by now"
     assert scene.crashes == []
 
 
 async def test_a_failure_during_a_revoke_is_the_revokes_and_drops_once(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.writer().gate = gate = asyncio.Event()
     scene.writer().errors = [TaintedError("outcome unknown")]
     await scene.take(batch(0, "ab"))
@@ -833,7 +861,7 @@ async def test_a_failure_during_a_revoke_is_the_revokes_and_drops_once(make_scen
 
 async def test_a_bug_in_one_partition_keeps_nobody_from_letting_go(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True)
-    await scene.assignment.assign([P0, P1])
+    await scene.assign(P0, P1)
     scene.opening.sinks[P0].errors = {"write": [ValueError("bug")]}
     scene.writer(P1).gate = gate = asyncio.Event()
     await scene.take(batch(0, "ab"), batch(0, "c", place=P1))
@@ -855,7 +883,7 @@ async def test_a_store_that_fails_the_last_checkpoint_keeps_nobody_from_letting_
     make_scene: MakeScene, failing: str
 ) -> None:
     scene = make_scene()
-    await scene.assignment.assign([P0, P1])
+    await scene.assign(P0, P1)
     await scene.take(batch(0, "ab"), batch(0, "c", place=P1))
     setattr(scene.opening.stores[P0], failing, 1)
     scene.writer(P1).gate = gate = asyncio.Event()
@@ -886,7 +914,7 @@ def assert_counts_are_what_progress_says(scene: Scene) -> None:
 
 async def test_after_rows_that_could_not_be_made_no_last_checkpoint_claims_them(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.opening.stores[P0].failing_reads = 1
     await scene.take(batch(0, "ab"))
     await until("the crash", lambda: scene.crashes)
@@ -897,7 +925,7 @@ async def test_after_rows_that_could_not_be_made_no_last_checkpoint_claims_them(
 
 async def test_after_a_store_that_took_no_rows_no_last_checkpoint_builds_on_it(make_scene: MakeScene) -> None:
     scene = make_scene(interval_s=1.0)
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.opening.stores[P0].failing_commits = 1
     scene.writer().gate = gate = asyncio.Event()
     await scene.take(batch(0, "ab"))
@@ -912,7 +940,7 @@ async def test_after_a_store_that_took_no_rows_no_last_checkpoint_builds_on_it(m
 
 async def test_after_a_fold_that_failed_half_way_no_last_checkpoint_keeps_the_half(make_scene: MakeScene) -> None:
     scene = make_scene((UNIQUE,))
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.opening.stores[P0].failing_reads = 1
     hours = batch(0, "ab", step_ms=3_600_000)
     with pytest.raises(OSError, match="Input/output"):
@@ -920,7 +948,7 @@ async def test_after_a_fold_that_failed_half_way_no_last_checkpoint_keeps_the_ha
     await close_after(scene)
     again = make_scene((UNIQUE,))
     again.opening.logs = scene.opening.logs
-    await again.assignment.assign([P0])
+    await again.assign(P0)
     await again.take(hours)
     await again.assignment.revoke(5.0)
     state = again.log().state("unique")
@@ -931,17 +959,18 @@ async def test_after_a_fold_that_failed_half_way_no_last_checkpoint_keeps_the_ha
 # -- what should be read -----------------------------------------------------------------------------
 
 
-async def test_partitions_should_be_read_once_all_are_taken_over_and_while_they_are_not_paused(
+async def test_partitions_should_move_once_they_are_read_and_while_they_are_not_paused(
     make_scene: MakeScene,
 ) -> None:
     scene = make_scene(archive=True, follower=FollowerSettings(backlog_bytes=BATCH_BYTES))
     scene.opening.gates[P1] = asyncio.Event()
-    assigning = asyncio.create_task(scene.assignment.assign([P0, P1]))
-    await until("the other to be taken over", lambda: P0 in scene.assignment.partitions())
-    assert scene.assignment.being_read() == {}, "Faust starts none before all are there"
+    scene.assignment.assign([P0, P1])
+    await until("the other to be read", lambda: scene.assignment.waiting() == [P1])
+    assert scene.assignment.being_read() == {P0: 0}
     scene.opening.gates.pop(P1).set()
-    await assigning
+    await until("both to be read", lambda: not scene.assignment.waiting())
     assert scene.assignment.being_read() == {P0: 0, P1: 0}
+    scene.source.did.clear()
     scene.opening.sinks[P0].down = True
     await scene.take(batch(0, "ab"), batch(2, "c"))
     assert scene.source.did == [("pause", P0)]

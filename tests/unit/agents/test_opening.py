@@ -14,12 +14,10 @@ from agents.source import Place
 from domain.errors import RefusedError
 from domain.rows import Role, progress_key
 from sinks.base import CellSink, LogSink
-from tables.changelog import Bounds, ChangelogSettings
+from tables.changelog import ChangelogSettings
 from tables.rocksdb import RocksSettings, RocksStore
 from tests.cell_sinks import FakeRoom
 from tests.unit.agents.fakes import P0, P1, TOPIC, VIEWS, FakeListener, FakeSource
-
-LOG = Bounds(3, 9)
 
 
 class FakeHBase:
@@ -63,42 +61,41 @@ def scene(tmp_path: Path) -> Scene:
 
 
 async def test_a_partition_nobody_has_counted_may_begin(scene: Scene) -> None:
-    await scene.opening._refuse_lost_state(P0, LOG)
+    await scene.opening._refuse_lost_state(P0)
 
 
 async def test_an_offset_of_the_group_without_state_is_lost_state(scene: Scene) -> None:
     scene.source.group_offsets[P0] = 7
     with pytest.raises(RefusedError, match=r"state of clicks-0 is lost.*group had got to offset 7"):
-        await scene.opening._refuse_lost_state(P0, LOG)
+        await scene.opening._refuse_lost_state(P0)
 
 
 async def test_counts_in_hbase_without_state_are_lost_state(scene: Scene) -> None:
     scene.hbase.room.sink(0).put_frontier(9, None, None)
     with pytest.raises(RefusedError, match=r"state of clicks-0 is lost.*HBase has counts of table views up to.* 9"):
-        await scene.opening._refuse_lost_state(P0, LOG)
-    await scene.opening._refuse_lost_state(P1, LOG)
+        await scene.opening._refuse_lost_state(P0)
+    await scene.opening._refuse_lost_state(P1)
 
 
 async def test_a_frontier_at_the_start_is_no_count(scene: Scene) -> None:
     scene.hbase.room.sink(0).put_frontier(0, None, None)
-    await scene.opening._refuse_lost_state(P0, LOG)
+    await scene.opening._refuse_lost_state(P0)
 
 
 async def test_tables_of_another_app_are_refused_before_anything_is_counted(scene: Scene) -> None:
     scene.hbase.room.owner = "another"
     with pytest.raises(RefusedError):
-        await scene.opening._refuse_lost_state(P0, LOG)
+        await scene.opening._refuse_lost_state(P0)
 
 
 async def test_whether_state_is_lost_can_not_be_told_while_hbase_is_away(scene: Scene) -> None:
     scene.hbase.down = True
-    with pytest.raises(UntoldError, match="HBase can't be asked") as raised:
-        await scene.opening._refuse_lost_state(P0, LOG)
-    assert raised.value.begin == LOG.begin
+    with pytest.raises(UntoldError, match="HBase can't be asked"):
+        await scene.opening._refuse_lost_state(P0)
 
 
 async def test_a_hanging_hbase_is_not_waited_for(scene: Scene) -> None:
-    asked = [asyncio.create_task(scene.opening._refuse_lost_state(Place("clicks", p), LOG)) for p in range(20)]
+    asked = [asyncio.create_task(scene.opening._refuse_lost_state(Place("clicks", p))) for p in range(20)]
     scene.hbase.hangs.clear()
     began = asyncio.get_running_loop().time()
     results = await asyncio.gather(*asked, return_exceptions=True)
