@@ -14,6 +14,7 @@ from pathlib import Path
 
 import structlog
 
+from agents.cell_check import CellChecks
 from agents.checkpointer import Checkpointer, Committed
 from agents.counts import Backlog
 from agents.events import Listener
@@ -29,7 +30,7 @@ from domain.record import Batch
 from domain.rows import Role
 from domain.spec import TableSpec, TopicSpec
 from tables.changelog import ChangelogSettings
-from tables.rocksdb import RocksSettings
+from tables.rocksdb import RocksSettings, StoreClosedError
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +91,7 @@ class Assignment:
         self._group_offsets: dict[Place, int] = {}
         self._closed = False
         self._recoverers = ThreadPoolExecutor(1, thread_name_prefix="archive-recovery")
+        self._cell_checks = CellChecks(listener)
         self._putters = Putters(tables=len(self.tables))
         self._backlog = Backlog(settings.follow.counts.backlog_cells)
 
@@ -156,10 +158,11 @@ class Assignment:
         checkpointer = Checkpointer(partition, opened.writer, interval_s, committed, self._failed, limit, self._probe)
         followers.start(self._follower_ended)
         self._watch(checkpointer.start())
-        self._owned[place] = Owned(opened, partition, checkpointer, followers)
+        owned = self._owned[place] = Owned(opened, partition, checkpointer, followers)
         self._listener.owned(place)
         if self._archives is not None and Role.ARCHIVE in opened.logs:
             self._spawn(self._recover_archive(place))
+        self._spawn(self._check_cells(place, owned))
 
     async def revoke(self, budget_s: float | None = None) -> None:
         """Give everything up: a last checkpoint where it fits into the budget, else dropped as it is."""
@@ -225,7 +228,11 @@ class Assignment:
             await self._seek_back(place, owned, batch.start)
             return
         owned.hole_at = -1
-        timed = partition.fold(batch)
+        try:
+            timed = partition.fold(batch)
+        except TaintedError as err:  # its rows can't be read
+            self._lose(partition, err)
+            return
         owned.followers.offer(timed)
         self._listener.folded(place, partition, len(batch))
         owned.checkpointer.folded()
@@ -265,10 +272,17 @@ class Assignment:
 
     def _failed(self, partition: Partition, error: FencedError | TaintedError) -> None:
         place = Place(partition.topic.name, partition.partition)
-        owned = self._owned.pop(place, None)
-        if owned is None:
+        if place in self._owned:
+            self._listener.commit_failed(place, error)
+            self._lose(partition, error)
+
+    def _lose(self, partition: Partition, error: FencedError | TaintedError) -> None:
+        """Drop a partition as it is, and take it over again if the group says that it is ours."""
+        place = Place(partition.topic.name, partition.partition)
+        owned = self._owned.get(place)
+        if owned is None or owned.partition is not partition:
             return
-        self._listener.commit_failed(place, error)
+        del self._owned[place]
         self._source.pause(place)
         # Not one of the background tasks: a revoke must not keep it from letting go.
         dropping = asyncio.create_task(self._drop(place, owned))
@@ -276,7 +290,7 @@ class Assignment:
         if isinstance(error, FencedError):
             log.error("fenced: somebody initialised after us; asking the group", partition=str(place))
         else:
-            log.warning("commit outcome unknown: asking the group", partition=str(place), reason=str(error))
+            log.warning("partition dropped as it was; asking the group", partition=str(place), reason=str(error))
         self._takeovers.begin(place, after=dropping)
 
     def _follower_ended(self, partition: Partition, task: asyncio.Task[None]) -> None:
@@ -285,8 +299,19 @@ class Assignment:
         if isinstance(error, FencedError):
             # Its open files were taken for a dead owner's. Nothing is lost: begin again under a new attempt.
             self._failed(partition, TaintedError(f"archive of {partition.name}: {error}"))
+        elif isinstance(error, TaintedError):  # rows to be put can't be read
+            self._lose(partition, error)
         else:
             self._crash(error)
+
+    async def _check_cells(self, place: Place, owned: Owned) -> None:
+        """After a restore: what is in the directory may be older than whatever went wrong with it."""
+        try:
+            await self._cell_checks.check(place, owned.partition, lambda: self._owned.get(place) is owned)
+        except StoreClosedError:
+            return  # given up meanwhile
+        except TaintedError as err:
+            self._lose(owned.partition, err)
 
     async def _recover_archive(self, place: Place) -> None:
         """Finish what dead owners left open. Never on the way of counting; tried again for ever."""

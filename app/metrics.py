@@ -29,6 +29,8 @@ class Metrics:
         self._fenced = self._counter(names.FENCED)
         self._restore_rows = self._counter(names.RESTORE_ROWS)
         self._restore_s = self._histogram(names.RESTORE_SECONDS, RESTORE_BUCKETS_S)
+        self._cell_checks = self._counter(names.CELL_CHECKS)
+        self._cell_mismatches = self._counter(names.CELL_MISMATCHES)
         self._archive_lines = self._counter(names.ARCHIVE_LINES)
         self._archive_bytes = self._counter(names.ARCHIVE_BYTES)
         self._archive_syncs = self._counter(names.ARCHIVE_SYNCS)
@@ -75,6 +77,10 @@ class Metrics:
     def partition_restored(self, topic: str, *, rows: int, duration_s: float) -> None:
         self._restore_rows.labels(topic).inc(rows)
         self._restore_s.labels(topic).observe(duration_s)
+
+    def cells_checked(self, topic: str, *, mismatch: bool) -> None:
+        self._cell_checks.labels(topic).inc()
+        self._cell_mismatches.labels(topic).inc(mismatch)
 
     def archive_appended(self, topic: str, *, lines: int, size_bytes: int) -> None:
         self._archive_lines.labels(topic).inc(lines)

@@ -93,6 +93,9 @@ class Reporting:
         else:
             self._metrics.commit_failed(place.topic)
 
+    def cells_checked(self, place: Place, *, mismatch: bool) -> None:
+        self._metrics.cells_checked(place.topic, mismatch=mismatch)
+
     def synced(self, place: Place, role: Role, done: Synced) -> None:
         if role is Role.ARCHIVE:
             self._metrics.archive_synced(place.topic)

@@ -114,6 +114,22 @@ RESTORE_SECONDS = Metric(
     "From assignment of a partition to the first fold.",
     "Counting stands still that long: see restore rows; lower `retention`, or more partitions per topic.",
 )
+CELL_CHECKS = Metric(
+    "recount_cell_checks_total",
+    Kind.COUNTER,
+    "checks",
+    ("topic",),
+    "Restored partitions whose stored cells were compared with their certificates, in the background.",
+    "Rising without restarts: partitions are dropped and taken over again and again, look at fences and failures.",
+)
+CELL_MISMATCHES = Metric(
+    "recount_cell_mismatches_total",
+    Kind.COUNTER,
+    "checks",
+    ("topic",),
+    "Checks that found cells which don't add up; the directory is wiped and restored from the changelog.",
+    "Any: the disk of the data directory, or somebody, changed what was stored. A second one is refused.",
+)
 ARCHIVE_LINES = Metric(
     "recount_archive_lines_total",
     Kind.COUNTER,
@@ -264,6 +280,8 @@ ALL: tuple[Metric, ...] = (
     FENCED,
     RESTORE_ROWS,
     RESTORE_SECONDS,
+    CELL_CHECKS,
+    CELL_MISMATCHES,
     ARCHIVE_LINES,
     ARCHIVE_BYTES,
     ARCHIVE_SYNCS,

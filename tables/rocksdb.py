@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +13,15 @@ from pathlib import Path
 import msgspec
 from rocksdict import AccessType, BlockBasedOptions, Cache, DbClosedError, Options, Rdict, WriteBatch
 
-from domain.errors import RefusedError
+from domain.errors import RefusedError, TaintedError
 from domain.rows import Row
 
 LOCAL = b"\x00position"  # never in the changelog: sorts before every versioned row
 WRITE_BUFFER_BYTES = 16 << 20
 CORRUPTION = "Corruption"
-DAMAGED = "DAMAGED"  # a file in the directory of a store that was found corrupt while open
+DAMAGE = (CORRUPTION, "Invalid argument", "No such file")  # what is said of a damaged directory when it is opened
+DAMAGED = "DAMAGED"  # a file in the directory of a store that was found damaged while open
+WHOLE_TABLE = bytes.fromhex("f7cff485b741e288")  # how a table file ends that was written to its end
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -41,6 +44,10 @@ class StoreClosedError(KeyError):
     """The partition was given up: to readers it is gone."""
 
 
+class StoreDamagedError(TaintedError):
+    """Rows can't be read any more. The next opening starts afresh."""
+
+
 @dataclass(frozen=True, slots=True)
 class RocksSettings:
     block_cache_bytes: int = 32 << 20
@@ -55,7 +62,7 @@ class RocksStore:
     """
 
     def __init__(self, path: Path, settings: RocksSettings) -> None:
-        self._path = path
+        self.path = path
         self._settings = settings
         self._idle = threading.Condition()
         self._calls = 0
@@ -63,27 +70,46 @@ class RocksStore:
         self._db = self._open()
 
     def _open(self) -> Rdict:
-        if (self._path / DAMAGED).exists():
-            shutil.rmtree(self._path)
-        self._path.mkdir(parents=True, exist_ok=True)
+        if (self.path / DAMAGED).exists():
+            self._discard()
+        self.path.mkdir(parents=True, exist_ok=True)
+        before = _whole_tables(self.path)
         try:
-            return Rdict(str(self._path), self._options(), access_type=AccessType.read_write())
+            db = self._rdict()
         except Exception as err:  # the binding raises bare Exception for everything
             reason = str(err)
             if CORRUPTION not in reason and ("LOCK:" in reason or "lock hold by" in reason):
                 raise RefusedError(
-                    f"state directory {self._path}",
+                    f"state directory {self.path}",
                     "another process holds it: two workers share one instance name and data_dir",
                     "give each worker on this host its own app.instance",
                 ) from err
-            if CORRUPTION not in reason and "Invalid argument" not in reason:
+            if not any(one in reason for one in DAMAGE):
                 raise
-        shutil.rmtree(self._path)
-        self._path.mkdir(parents=True)
-        return Rdict(str(self._path), self._options(), access_type=AccessType.read_write())
+            db = None
+        if db is not None and _lost(before, db):
+            db.close()
+            db = None
+        if db is None:
+            self._discard()
+            self.path.mkdir(parents=True)
+            db = self._rdict()
+        db.set_options({"disable_auto_compactions": "false"})
+        return db
+
+    def _rdict(self) -> Rdict:
+        return Rdict(str(self.path), self._options(), access_type=AccessType.read_write())
+
+    def _discard(self) -> None:
+        """All files at once: half of them could pass for a directory."""
+        gone = self.path.with_name(f"{self.path.name}.gone")
+        shutil.rmtree(gone, ignore_errors=True)
+        self.path.rename(gone)
+        shutil.rmtree(gone)
 
     def _options(self) -> Options:
         options = Options(raw_mode=True)
+        options.set_disable_auto_compactions(True)  # until the files that were there have been looked at
         options.create_if_missing(True)
         options.set_write_buffer_size(WRITE_BUFFER_BYTES)
         options.set_max_open_files(64)
@@ -98,13 +124,14 @@ class RocksStore:
     def _in_use(self) -> Iterator[Rdict]:
         with self._idle:
             if self._closed:
-                raise StoreClosedError(str(self._path))
+                raise StoreClosedError(str(self.path))
             self._calls += 1
         try:
             yield self._db
         except Exception as err:
-            if CORRUPTION in str(err):  # found while open: the next opening starts afresh
-                (self._path / DAMAGED).touch()
+            if CORRUPTION in str(err):
+                self.condemn()
+                raise StoreDamagedError(f"{self.path}: {err}") from err
             raise
         finally:
             with self._idle:
@@ -154,7 +181,7 @@ class RocksStore:
             rows.seek(prefix if start is None else start)
             while rows.valid() and (key := rows.key()).startswith(prefix):
                 if self._closed:
-                    raise StoreClosedError(str(self._path))
+                    raise StoreClosedError(str(self.path))
                 yield key, rows.value()
                 rows.next()
             rows.status()  # raises if it ended at a damaged block, not at the end
@@ -191,9 +218,14 @@ class RocksStore:
     def wipe(self) -> None:
         """Forget everything."""
         self.close()
-        shutil.rmtree(self._path)
+        self._discard()
         self._db = self._open()
         self._closed = False
+
+    def condemn(self) -> None:
+        """What is in the directory is wrong: the next opening starts afresh, also after a death. Idempotent."""
+        (self.path / DAMAGED).touch()
+        sync_directory(self.path)
 
     def close(self) -> None:
         """Safe to repeat."""
@@ -204,3 +236,37 @@ class RocksStore:
             self._db.close()
         except DbClosedError:
             return
+        except Exception as err:  # it is closed all the same
+            if CORRUPTION not in str(err):
+                raise
+            self.condemn()
+
+
+def _whole_tables(path: Path) -> set[int]:
+    """Numbers of table files that were written to their end: a death may leave others, which nothing speaks of."""
+    found = set()
+    for one in path.glob("*.sst"):
+        with one.open("rb") as file:
+            file.seek(-min(len(WHOLE_TABLE), file.seek(0, os.SEEK_END)), os.SEEK_END)
+            if file.read() == WHOLE_TABLE:
+                found.add(int(one.stem))
+    return found
+
+
+def _lost(before: set[int], db: Rdict) -> bool:
+    """Whether the store's list of files has lost its end: rows are missing from its middle, and nothing else tells.
+
+    Then a table that was there is newer than all that are listed. So is what a death in the middle of a compaction
+    leaves: that costs a restore.
+    """
+    listed = before & {int(Path(one["name"]).stem) for one in db.live_files()}
+    return max(before - listed, default=-1) > max(listed, default=-1)
+
+
+def sync_directory(path: Path) -> None:
+    """Make new and renamed files in it survive."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -92,11 +92,12 @@ class FaultyStore(RocksStore):
 
     failing_reads = 0
     failing_commits = 0
+    failure: Exception = OSError("Input/output error")
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         if self.failing_reads:
             self.failing_reads -= 1
-            raise OSError("Input/output error")
+            raise self.failure
         return super().get_many(keys)
 
     def commit(self, rows: Iterable[Row], position: Position | None = None) -> None:
@@ -265,6 +266,7 @@ class FakeListener:
     def __init__(self) -> None:
         self.told: list[tuple[str, Place]] = []
         self.failures: list[RecountError] = []
+        self.checks: list[tuple[Place, bool]] = []
 
     def of(self, place: Place) -> list[str]:
         return [what for what, where in self.told if where == place]
@@ -296,6 +298,9 @@ class FakeListener:
     def commit_failed(self, place: Place, error: RecountError) -> None:
         self.told.append(("commit_failed", place))
         self.failures.append(error)
+
+    def cells_checked(self, place: Place, *, mismatch: bool) -> None:
+        self.checks.append((place, mismatch))
 
     def synced(self, place: Place, role: Role, done: Synced) -> None:
         self.told.append(("archived" if role is Role.ARCHIVE else role.value, place))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import operator
 from collections.abc import AsyncIterator, Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,9 +16,10 @@ from agents.source import GroupAnswer, Place
 from agents.takeover import RETRY_S
 from domain.errors import DependencyError, FencedError, RecountError, RefusedError, SinkUnavailableError, TaintedError
 from domain.record import Batch
-from domain.rows import Role
+from domain.rows import Kind, Role, Row, pack_cell, unpack_cell
 from domain.spec import TableSpec
 from tables.changelog import Bounds, ChangelogSettings
+from tables.rocksdb import StoreDamagedError
 from tests.unit.agents.clock import GIVE_UP_S, pass_time, until
 from tests.unit.agents.fakes import (
     BATCH_BYTES,
@@ -89,6 +88,14 @@ class Scene:
         for one in batches:
             await self.assignment.take(one)
 
+    def comings_and_goings(self, place: Place) -> list[str]:
+        return [what for what in self.listener.of(place) if what in {"restoring", "dropped"}]
+
+    def let_go(self) -> bool:
+        """Nothing is held, nor shown as owned."""
+        places = {place for _, place in self.listener.told}
+        return not self.opening.held and all(self.comings_and_goings(one)[-1] == "dropped" for one in places)
+
     async def wait_told(self, what: str, count: int = 1) -> None:
         await until(what, lambda: self.listener.of(P0).count(what) >= count)
 
@@ -113,10 +120,9 @@ async def make_scene(state_dir: Path) -> AsyncIterator[MakeScene]:
         if not all(isinstance(error, RecountError) for error in scene.crashes):
             continue  # a bug: the process ends
         await scene.assignment.close(1.0)
-        await until("everything to be let go", partial(operator.not_, scene.opening.held))
+        await until("everything to be let go", scene.let_go)
         for place in {place for _, place in scene.listener.told}:
-            said = [what for what in scene.listener.of(place) if what in {"restoring", "dropped"}]
-            assert said[-1] == "dropped"
+            said = scene.comings_and_goings(place)
             assert said.count("dropped") <= said.count("restoring"), "no double drop"
 
 
@@ -361,7 +367,7 @@ async def test_a_cancelled_restore_is_told_as_dropped_and_leaves_nothing_held(ma
     scene.assignment.assign([P0])
     await scene.wait_opening()
     await scene.assignment.revoke(5.0)
-    await until("it to be let go", lambda: not scene.opening.held)
+    await until("it to be let go", scene.let_go)
     assert scene.listener.of(P0) == ["restoring", "dropped"]
     assert scene.assignment.partitions() == {}
     scene.opening.gates.clear()
@@ -954,6 +960,79 @@ async def test_after_a_fold_that_failed_half_way_no_last_checkpoint_keeps_the_ha
     state = again.log().state("unique")
     assert state is not None
     assert state.tallies == {"on_time": 2}, "folded again from the start, as if for the first time"
+
+
+# -- cells against certificates ------------------------------------------------------------------------
+
+
+async def wrong_state(scene: Scene) -> list[Row]:
+    """Count something, give it up, and make the changelog say what was never counted; returns what is right."""
+    await scene.assign(P0)
+    await scene.take(batch(0, "ab"))
+    await given_up(scene)
+    right = list(scene.log().rows)
+    scene.log().rows += wrong(scene)
+    scene.listener.checks.clear()
+    return right
+
+
+def wrong(scene: Scene) -> list[Row]:
+    key, value = next((key, value) for key, value in reversed(scene.log().rows) if key[1:2] == Kind.CELL.value)
+    assert value is not None
+    cell = unpack_cell(value)
+    return [(key, pack_cell(cell.on_time + 5, cell.late, cell.offset))]
+
+
+async def test_cells_that_do_not_add_up_are_restored_once(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    right = await wrong_state(scene)
+    scene.opening.gates[P0] = gate = asyncio.Event()
+    gate.set()
+    scene.assignment.assign([P0])
+    await until("it to be counted", lambda: P0 in scene.assignment.partitions())
+    gate.clear()
+    await until("the mismatch", lambda: scene.listener.checks == [(P0, True)])
+    scene.opening.waiting.clear()
+    await scene.wait_opening()
+    scene.log().rows = right
+    gate.set()
+    await until("it to add up", lambda: scene.listener.checks == [(P0, True), (P0, False)])
+    assert scene.assignment.positions() == {P0: 2}
+    assert ("commit_failed", P0) not in scene.listener.told
+    await scene.take(batch(2, "a"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == {"a": 2, "b": 1}
+    # Another time is a first one again.
+    scene.log().rows += wrong(scene)
+    scene.assignment.assign([P0])
+    await until("the next mismatch", lambda: scene.listener.checks[2:] == [(P0, True)])
+    assert scene.crashes == []
+
+
+async def test_cells_that_come_wrong_out_of_the_changelog_are_refused(make_scene: MakeScene) -> None:
+    scene = make_scene()
+    await wrong_state(scene)
+    scene.assignment.assign([P0])
+    await until("the crash", lambda: scene.crashes)
+    (error,) = scene.crashes
+    assert isinstance(error, RefusedError)
+    assert "state of clicks-0: table views, window 2023-11-14T22:13:20Z: its cells say 7 on time" in str(error)
+    assert "recount reset --table views" in error.fix
+    assert scene.listener.checks == [(P0, True), (P0, True)]
+    assert scene.opening.asked.count(P0) == 3
+
+
+async def test_rows_that_can_not_be_read_cost_a_restore(make_scene: MakeScene) -> None:
+    scene = make_scene((UNIQUE,))
+    await scene.assign(P0)
+    store = scene.opening.stores[P0]
+    store.failing_reads, store.failure = 1, StoreDamagedError("Corruption")
+    await scene.take(batch(0, "ab"))
+    await until("it to be read again", lambda: scene.opening.asked == [P0, P0] and not scene.assignment.waiting())
+    await scene.take(batch(0, "ab"))
+    await given_up(scene)
+    assert counted(scene.log().rows, "unique") == {"a": 1, "b": 1}
+    assert scene.crashes == []
 
 
 # -- what should be read -----------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,78 @@ def test_a_damaged_file_is_an_error_and_then_an_empty_store(tmp_path: Path, wher
         assert store.position() is None
         assert list(store.scan(b"\x01c")) == []
         store.close()
+
+
+def lives(path: Path, count: int) -> Path:
+    """A directory after so many kills: its rows are spread over as many files."""
+    for life in range(count):
+        store = opened(path)
+        store.commit([(b"\x01c%05d" % life, b"%d" % life)], Position("state", life))
+        shutil.copytree(path / "clicks-0", path / "dead")
+        store.close()
+        shutil.rmtree(path / "clicks-0")
+        (path / "dead").rename(path / "clicks-0")
+    return path / "clicks-0"
+
+
+def kept(path: Path) -> int | None:
+    """How many rows a store has, which must be the first so many; None if it starts afresh."""
+    store = opened(path)
+    position, rows = store.position(), list(store.scan(b"\x01c"))
+    store.close()
+    assert [value for _, value in rows] == [b"%d" % one for one in range(len(rows))], "none is missing in between"
+    assert len(rows) == (0 if position is None else position.offset + 1)
+    return None if position is None else len(rows)
+
+
+def test_a_killed_store_has_all_its_rows(tmp_path: Path) -> None:
+    lives(tmp_path, 7)
+    assert kept(tmp_path) == 7
+
+
+def test_a_list_of_files_that_lost_its_end_is_not_believed(tmp_path: Path) -> None:
+    """Its newest rows may be there all the same, and the position with them."""
+    (manifest,) = lives(tmp_path / "whole", 3).glob("MANIFEST-*")
+    found = set()
+    for size in range(0, manifest.stat().st_size, 3):
+        shutil.copytree(tmp_path / "whole", tmp_path / str(size))
+        os.truncate(tmp_path / str(size) / "clicks-0" / manifest.name, size)
+        found.add(kept(tmp_path / str(size)))
+    assert None in found
+    assert found <= {None, 3}
+
+
+@pytest.mark.parametrize("name", ["CURRENT", "MANIFEST-*", "*.sst", "*.log"])
+@pytest.mark.parametrize("how", ["gone", "empty", "half"])
+def test_a_damaged_directory_is_a_whole_one_or_none(tmp_path: Path, name: str, how: str) -> None:
+    path = max(lives(tmp_path, 3).glob(name))
+    if how == "gone":
+        path.unlink()
+    else:
+        os.truncate(path, path.stat().st_size // 2 if how == "half" else 0)
+    assert kept(tmp_path) in {None, 2, 3}
+    assert kept(tmp_path) in {None, 2, 3}
+
+
+def test_what_a_death_left_of_a_file_that_was_being_written_is_no_damage(tmp_path: Path) -> None:
+    folder = lives(tmp_path, 3)
+    tables = sorted(folder.glob("*.sst"))
+    (folder / "000999.sst").write_bytes(tables[-1].read_bytes()[:-100])
+    assert kept(tmp_path) == 3
+
+
+def test_files_that_are_listed_no_more_are_no_damage(tmp_path: Path) -> None:
+    """Readers keep the inputs of a compaction for a while; a death leaves them."""
+    folder = lives(tmp_path, 3)
+    tables = sorted(folder.glob("*.sst"))
+    (folder / "000001.sst").write_bytes(tables[0].read_bytes())
+    assert kept(tmp_path) == 3
+
+
+def test_a_condemned_directory_starts_afresh(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    store.commit(ROWS, Position("state", 7))
+    store.condemn()
+    assert store.position() == Position("state", 7), "until then it is as it was"
+    store.close()
+    assert kept(tmp_path) is None

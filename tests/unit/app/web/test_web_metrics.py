@@ -42,6 +42,7 @@ def use_all(metrics: Metrics) -> None:
     metrics.commit_failed("clicks")
     metrics.partition_fenced("clicks")
     metrics.partition_restored("clicks", rows=1000, duration_s=2.0)
+    metrics.cells_checked("clicks", mismatch=True)
     metrics.archive_appended("clicks", lines=9, size_bytes=900)
     metrics.archive_synced("clicks")
     metrics.archive_failed("clicks")
