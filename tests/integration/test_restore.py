@@ -19,7 +19,7 @@ from domain.record import Batch
 from domain.rows import Kind, Role, Row, parse_key, progress_key
 from domain.spec import EventTime, KeyField, TableSpec, TimeFormat, TopicSpec, changelog_topic
 from tables.changelog import ChangelogReader, ChangelogSettings, ChangelogWriter
-from tables.reset import renewed, staying
+from tables.reset import PartitionReset, renewed, staying
 from tables.restore import Restored, restore
 from tables.rocksdb import Position, RocksSettings, RocksStore, StoreClosedError
 from tests import kafka
@@ -239,6 +239,35 @@ async def test_a_directory_from_before_a_reset_brings_no_row_back(log: Changelog
     await log.write(renewed(staying(elsewhere, [PLAIN.name]), "fedcba9876543210"))
     restored = await log.restore(log.store("mine"))
     assert (restored.cold, restored.state_id) == (True, "fedcba9876543210")
+
+
+async def test_a_directory_from_before_a_reset_of_everything_brings_no_row_back(log: Changelog) -> None:
+    """Nothing stays that could bear a new state id, but the mark: whoever comes next begins a state of its own."""
+    before = fresh(log.store("mine"))
+    await log.counted(before, lines(300))
+    before.store.close()
+    known = log.store()
+    await log.restore(known)
+    reset = PartitionReset(log.writer, [one.name for one in TABLES])
+    await reset.mark(known)
+    await reset.clear(known, lambda _rows: None)
+    await reset.end()
+    for _ in range(2):  # before and after somebody counts again
+        store = log.store("mine")
+        restored = await log.restore(store)
+        assert restored.cold
+        assert restored.state_id != STATE_ID
+        store.close()
+        after = fresh(log.store(), restored.state_id or "fedcba9876543210")
+        log.written.clear()
+        await log.counted(after, lines(60, first=300))
+        store = log.store()
+        await log.restore(store)
+        assert contents(store) == log.written, "no row of before is left"
+        old = log.store()
+        old.commit(known.scan(b"\x01"), Position(STATE_ID, 5))
+        assert (await log.restore(old)).cold
+        assert contents(old) == log.written
 
 
 @pytest.mark.parametrize("offset", [-1, 10**6])
