@@ -9,6 +9,7 @@ Big-endian, so that rows sort by table, window and key.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -82,18 +83,31 @@ def progress_key(role: Role, table: str = "") -> bytes:
     return table_prefix(Kind.PROGRESS, table) + role.value.encode()
 
 
-def parse_key(key: bytes) -> RowKey | None:
-    """None for a row of another version or kind: kept as it is, never interpreted."""
+def prefixes(keys: Sequence[bytes]) -> list[bytes]:
+    """The `table_prefix` of each key, for many; of one of another version something that `parse_prefix` knows."""
+    return [key[: 3 + key[2]] if len(key) > 2 else key for key in keys]
+
+
+def parse_prefix(key: bytes) -> tuple[Kind, str] | None:
+    """Kind and table of a row key or its prefix; None for a row of another version or kind."""
     if key[:1] != _VERSION or key[1:2] not in _KINDS:
         return None
-    kind, size = Kind(key[1:2]), key[2] if len(key) > 2 else 0
-    name, rest = key[3 : 3 + size], key[3 + size :]
+    size = key[2] if len(key) > 2 else 0
     if len(key) < 3 + size:
         raise CorruptRowError(f"row key {key.hex()} ends inside its table name")
     try:
-        table = name.decode()
+        return Kind(key[1:2]), key[3 : 3 + size].decode()
     except UnicodeDecodeError as err:
         raise CorruptRowError(f"row key {key.hex()}: {err}") from err
+
+
+def parse_key(key: bytes) -> RowKey | None:
+    """None for a row of another version or kind: kept as it is, never interpreted."""
+    prefix = parse_prefix(key)
+    if prefix is None:
+        return None
+    kind, table = prefix
+    rest = key[3 + key[2] :] if len(key) > 2 else b""
     if kind is Kind.PROGRESS:
         return RowKey(kind, table, 0, rest)
     if len(rest) < _START.size:

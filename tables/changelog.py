@@ -10,17 +10,21 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
+import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
 from domain.errors import FencedError, RefusedError, TaintedError
 from domain.probe import Point, Probe, no_probe
+from domain.record import Int64s
 from domain.rows import Row
 from domain.spec import changelog_topic
+from tables.fetch import fetch
 
 BATCH_BYTES = 512 << 10
+FETCH_BYTES = 1 << 20  # of each partition restored: those of a whole worker are in memory at once
 TRANSACTION_TIMEOUT_MS = 15_000
 DROP_POLL_S = 0.1
 FENCED_STATES = "FATAL_ERROR"
@@ -176,6 +180,15 @@ class Bounds:
     end: int
 
 
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Committed rows in order, as columns of equal lengths."""
+
+    offsets: Int64s
+    keys: Sequence[bytes]
+    values: Sequence[bytes | None]
+
+
 class ChangelogReader:
     """Reads committed rows of changelog partitions, in order."""
 
@@ -191,7 +204,7 @@ class ChangelogReader:
             auto_offset_reset="none",
             enable_auto_commit=False,
             request_timeout_ms=self._settings.request_timeout_ms,
-            max_partition_fetch_bytes=4 << 20,
+            max_partition_fetch_bytes=FETCH_BYTES,
         )
         self._consumer = consumer
         try:
@@ -224,8 +237,8 @@ class ChangelogReader:
             raise TaintedError(f"{self._place.topic}-{self._place.partition}: {err!r}") from err
         return Bounds(begin[self._place], end[self._place])
 
-    async def rows(self, first: int, end: int) -> AsyncIterator[list[tuple[int, bytes, bytes | None]]]:
-        """Chunks of (offset, key, value) from `first` up to the position `end`. Raises `TaintedError` on silence."""
+    async def rows(self, first: int, end: int) -> AsyncIterator[Chunk]:
+        """Chunks from `first` up to the position `end`. Raises `TaintedError` on silence."""
         consumer, place = self._consumer, self._place
         assert consumer is not None
         consumer.seek(place, first)
@@ -233,13 +246,15 @@ class ChangelogReader:
         heard = time.monotonic()
         while (position := await consumer.position(place)) < end:
             try:
-                found = await consumer.getmany(place, timeout_ms=500)
+                batches = await fetch(consumer, [place], timeout_s=0.5)
             except KafkaError as err:
                 raise TaintedError(f"{place.topic}-{place.partition}: {err!r}") from err
-            records = [(r.offset, r.key, r.value) for r in found.get(place, ()) if r.offset < end]
-            if records:
-                yield records
-            if records or await consumer.position(place) > position:
+            for batch in batches:
+                known = int(np.searchsorted(batch.offsets, end))
+                if known:
+                    keys = cast("Sequence[bytes]", batch.keys)  # a compacted topic takes no record without one
+                    yield Chunk(batch.offsets[:known], keys[:known], batch.values[:known])
+            if await consumer.position(place) > position:
                 heard = time.monotonic()
             elif time.monotonic() - heard > patience_s:
                 raise TaintedError(f"{place.topic}-{place.partition}: nothing to read at {position}, end is {end}")

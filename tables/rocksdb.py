@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from rocksdict import AccessType, BlockBasedOptions, Cache, DbClosedError, Options, Rdict, WriteBatch
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DbClosedError,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+    WriteOptions,
+)
 
 from domain.errors import RefusedError, TaintedError
 from domain.rows import Row
@@ -22,6 +32,15 @@ CORRUPTION = "Corruption"
 DAMAGE = (CORRUPTION, "Invalid argument", "No such file")  # what is said of a damaged directory when it is opened
 DAMAGED = "DAMAGED"  # a file in the directory of a store that was found damaged while open
 WHOLE_TABLE = bytes.fromhex("f7cff485b741e288")  # how a table file ends that was written to its end
+
+
+def _unlogged() -> WriteOptions:
+    options = WriteOptions()
+    options.disable_wal = True
+    return options
+
+
+UNLOGGED = _unlogged()
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -48,9 +67,18 @@ class StoreDamagedError(TaintedError):
     """Rows can't be read any more. The next opening starts afresh."""
 
 
-@dataclass(frozen=True, slots=True)
 class RocksSettings:
-    block_cache_bytes: int = 32 << 20
+    """What stores share that are opened with it: one bound on their memory, however many they are.
+
+    `cache_bytes` holds blocks, indexes and filters as well as rows not written to files yet; those begin to be written
+    at `write_buffer_bytes` in all.
+    """
+
+    def __init__(self, cache_bytes: int = 64 << 20, write_buffer_bytes: int = 64 << 20) -> None:
+        self.cache = Cache(cache_bytes)
+        self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
+            write_buffer_bytes, False, self.cache
+        )
 
 
 class RocksStore:
@@ -67,6 +95,7 @@ class RocksStore:
         self._idle = threading.Condition()
         self._calls = 0
         self._closed = False
+        self._loaded = False
         self._db = self._open()
 
     def _open(self) -> Rdict:
@@ -114,8 +143,11 @@ class RocksStore:
         options.set_write_buffer_size(WRITE_BUFFER_BYTES)
         options.set_max_open_files(64)
         options.set_keep_log_file_num(2)
+        options.set_write_buffer_manager(self._settings.write_buffers)
         table = BlockBasedOptions()
-        table.set_block_cache(Cache(self._settings.block_cache_bytes))
+        table.set_block_cache(self._settings.cache)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
         table.set_bloom_filter(10, block_based=False)
         options.set_block_based_table_factory(table)
         return options
@@ -160,16 +192,21 @@ class RocksStore:
 
     def commit(self, rows: Iterable[Row], position: Position | None = None) -> None:
         """Apply rows in order, atomically, with the position they end at. None keeps the old position."""
-        batch = WriteBatch(raw_mode=True)
-        for key, value in rows:
-            if value is None:
-                batch.delete(key)
-            else:
-                batch.put(key, value)
+        batch = _write_batch(rows)
         if position is not None:
             batch.put(LOCAL, msgspec.json.encode(position))
         with self._in_use() as db:
+            if position is not None and self._loaded:
+                db.flush()  # a position must not outlive rows it speaks for
+                self._loaded = False
             db.write(batch)
+
+    def load(self, rows: Iterable[Row]) -> None:
+        """As `commit`, faster: until a position is committed the rows may be lost with the process."""
+        batch = _write_batch(rows)
+        with self._in_use() as db:
+            self._loaded = True
+            db.write(batch, UNLOGGED)
 
     def scan(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Rows whose key begins with `prefix`, ascending, from `start` on; as of the first one's reading.
@@ -219,6 +256,7 @@ class RocksStore:
         """Forget everything."""
         self.close()
         self._discard()
+        self._loaded = False
         self._db = self._open()
         self._closed = False
 
@@ -270,3 +308,14 @@ def sync_directory(path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _write_batch(rows: Iterable[Row]) -> WriteBatch:
+    batch = WriteBatch(raw_mode=True)
+    put = batch.put
+    for key, value in rows:
+        if value is None:
+            batch.delete(key)
+        else:
+            put(key, value)
+    return batch

@@ -14,10 +14,10 @@ from faust.types import TP, ConsumerMessage
 from agents.opening import recreated
 from agents.partition import gap
 from agents.source import Place
-from app.transport.fetch import fetch
 from app.transport.group import GroupMember
 from domain.errors import RefusedError
 from domain.record import Batch
+from tables.fetch import fetch
 
 Positions = Callable[[], Mapping[Place, int]]
 

@@ -56,7 +56,11 @@ class Log:
     async def read(self) -> list[tuple[int, bytes, bytes | None]]:
         async with ChangelogReader(self.settings, self.app, TOPIC, 0) as reader:
             bounds = await reader.bounds()
-            return [row async for chunk in reader.rows(bounds.begin, bounds.end) for row in chunk]
+            return [
+                row
+                async for chunk in reader.rows(bounds.begin, bounds.end)
+                for row in zip(chunk.offsets.tolist(), chunk.keys, chunk.values, strict=True)
+            ]
 
 
 @pytest.fixture

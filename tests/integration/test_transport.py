@@ -12,9 +12,9 @@ from aiokafka.consumer.fetcher import FetchError
 from aiokafka.errors import CorruptRecordException, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from app.transport.consumer import _out_of_range
-from app.transport.fetch import drain, fetch
 from domain.errors import RefusedError
 from domain.record import Batch
+from tables.fetch import drain, fetch
 from tests import kafka
 from tests.kafka import MakeTopic, Record
 from tests.waiting import wait_until

@@ -108,7 +108,7 @@ class FaultyStore(RocksStore):
 
 
 def open_store(path: Path) -> FaultyStore:
-    return FaultyStore(path, RocksSettings(block_cache_bytes=1 << 20))
+    return FaultyStore(path, RocksSettings(cache_bytes=1 << 20))
 
 
 class FakeLog:

@@ -42,7 +42,7 @@ class LoggedStore(FaultyStore):
     """Writes down when it is asked."""
 
     def __init__(self, path: Path, steps: list[str]) -> None:
-        super().__init__(path, RocksSettings(block_cache_bytes=1 << 20))
+        super().__init__(path, RocksSettings(cache_bytes=1 << 20))
         self._steps = steps
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import pytest
 from domain.errors import RefusedError
 from tables.rocksdb import Position, RocksSettings, RocksStore, StoreClosedError
 
+ROOT = Path(__file__).parents[3]
 ROWS = [(b"\x01c%05d" % number, b"%d" % number) for number in range(2_000)]
 
 
@@ -152,3 +156,24 @@ def test_a_condemned_directory_starts_afresh(tmp_path: Path) -> None:
     assert store.position() == Position("state", 7), "until then it is as it was"
     store.close()
     assert kept(tmp_path) is None
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tables.rocksdb import Position, RocksSettings, RocksStore
+store = RocksStore(Path(sys.argv[1]), RocksSettings())
+store.load([(b"\\x01a", b"1"), (b"\\x01b", b"2")])
+store.load([(b"\\x01a", None)])
+store.commit([], Position("state", 7))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_position_never_outlives_the_rows_loaded_before_it(tmp_path: Path) -> None:
+    died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "clicks-0")], cwd=ROOT, check=False)
+    assert died.returncode == -signal.SIGKILL
+    store = opened(tmp_path)
+    assert store.position() == Position("state", 7)
+    assert list(store.scan(b"\x01")) == [(b"\x01b", b"2")]
+    store.close()
