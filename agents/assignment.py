@@ -15,12 +15,13 @@ from pathlib import Path
 import structlog
 
 from agents.cell_check import CellChecks
-from agents.checkpointer import Checkpointer, Committed
+from agents.checkpointer import UNCOMMITTED_CELLS, Checkpointer, Committed
 from agents.counts import Backlog
 from agents.events import Listener
 from agents.following import Followers, FollowSettings, Putters
 from agents.opening import Opened, Opening, Sinks, to_the_end
 from agents.partition import MAX_RECORDS, Partition, gap
+from agents.room import Room
 from agents.source import Place, Source
 from agents.takeover import RETRY_S, Takeovers
 from domain.errors import FencedError, RetriableError, TaintedError
@@ -45,6 +46,7 @@ class AssignmentSettings:
     rocks: RocksSettings = field(default_factory=RocksSettings)
     follow: FollowSettings = field(default_factory=FollowSettings)
     checkpoint_interval_s: float = 1.0
+    uncommitted: Room = field(default_factory=lambda: Room(UNCOMMITTED_CELLS))  # cells
     max_records: int = MAX_RECORDS
     revoke_budget_s: float = 5.0
     fenced_patience_s: float = 30.0  # a zombie hears of its rebalance within the session timeout
@@ -155,7 +157,17 @@ class Assignment:
             self._committed(partition, done)
 
         interval_s, limit = settings.checkpoint_interval_s, settings.max_records
-        checkpointer = Checkpointer(partition, opened.writer, interval_s, committed, self._failed, limit, self._probe)
+        checkpointer = Checkpointer(
+            partition,
+            opened.writer,
+            interval_s,
+            committed,
+            self._failed,
+            limit,
+            self._probe,
+            settings.uncommitted,
+            followers.crowded,
+        )
         followers.start(self._follower_ended)
         self._watch(checkpointer.start())
         owned = self._owned[place] = Owned(opened, partition, checkpointer, followers)

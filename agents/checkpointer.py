@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from agents.intake import StuckError
 from agents.partition import MAX_RECORDS, Checkpoint, Encoded, Partition
+from agents.room import Room
 from domain.errors import FencedError, TaintedError
 from domain.probe import Point, Probe, no_probe
 from tables.changelog import ChangelogWriter
 from tables.rocksdb import Position
 
-MAX_DIRTY = 200_000
+UNCOMMITTED_CELLS = 500_000
 DISK_S = 120.0
 
 Result = TypeVar("Result")
@@ -34,6 +35,8 @@ class Committed:
 class Checkpointer:
     """Commits a partition's checkpoints one after another.
 
+    What is dirty or in flight has its share of `room`, in cells: `crowded(cells, True)` asks for a pause of intake when
+    it is used up, whatever keeps commits from their end; `crowded(cells, False)` takes that back.
     The first failed commit ends it: `failed` is called once with the error, and the partition must be dropped.
     """
 
@@ -46,6 +49,8 @@ class Checkpointer:
         failed: Callable[[Partition, FencedError | TaintedError], None],
         max_records: int = MAX_RECORDS,
         probe: Probe = no_probe,
+        room: Room | None = None,
+        crowded: Callable[[int, bool], None] = lambda _cells, _full: None,
     ) -> None:
         self._partition = partition
         self._writer = writer
@@ -54,19 +59,36 @@ class Checkpointer:
         self._failed = failed
         self._max_records = max_records
         self._probe = probe
+        self._room = room or Room(UNCOMMITTED_CELLS)
+        self._tell_crowded = crowded
+        self._crowded = False
+        self._in_flight = 0
         self._nudge = asyncio.Event()
         self._stopping = False
         self._half_done = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> asyncio.Task[None]:
+        self._room.enter(self)
         self._task = asyncio.create_task(self._run(), name=f"checkpointer {self._partition.name}")
         return self._task
 
     def folded(self) -> None:
         """Called after every fold: cuts early when the dirty sets are large."""
-        if self._partition.dirty_cells() > MAX_DIRTY:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        dirty, share = self._partition.dirty_cells(), self._room.share
+        if dirty > share // 2:
             self._nudge.set()
+        waiting = dirty + self._in_flight
+        # One that catches up commits nothing until it has read on.
+        if not self._crowded and waiting > share and self._partition.ready:
+            self._crowded = True
+            self._tell_crowded(waiting, True)
+        elif self._crowded and waiting <= share // 2:
+            self._crowded = False
+            self._tell_crowded(waiting, False)
 
     async def _run(self) -> None:
         try:
@@ -96,6 +118,7 @@ class Checkpointer:
         if self._half_done:
             raise TaintedError(f"{self._partition.name}: the checkpoint before did not end")
         self._half_done = True
+        self._in_flight = checkpoint.cells()
         partition = self._partition
         began = time.monotonic()
         self._probe(Point.CHECKPOINT_CUT)
@@ -106,6 +129,8 @@ class Checkpointer:
         self._probe(Point.ROWS_APPLIED)
         partition.committed(checkpoint, encoded)
         self._half_done = False
+        self._in_flight = 0
+        self._make_room()
         self._done(partition, Committed(checkpoint, encoded, time.monotonic() - began))
 
     async def _on_disk(self, work: Callable[[], Result]) -> Result:
@@ -125,5 +150,6 @@ class Checkpointer:
 
     def abort(self) -> None:
         self._stopping = True
+        self._room.leave(self)
         if self._task is not None:
             self._task.cancel()

@@ -33,6 +33,9 @@ class Listener(Protocol):
     def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
         """Bytes that wait for a log follower's sink; full ones pause the intake."""
 
+    def crowded(self, place: Place, cells: int, *, full: bool) -> None:
+        """Cells that wait for a commit; too many pause the intake."""
+
     def counts_put(self, place: Place, table: str, cells: int) -> None: ...
     def counts_backlog(self, place: Place, table: str, cells: int) -> None: ...
     def rescan(self, place: Place, table: str, since: int) -> None: ...

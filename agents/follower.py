@@ -6,13 +6,14 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 import structlog
 
 from agents.hop import Hop, StoppedError
+from agents.room import Room
 from domain.errors import SinkUnavailableError
 from domain.record import TimedBatch
 from sinks.base import LogSink
@@ -24,7 +25,7 @@ log = structlog.get_logger(__name__)
 class FollowerSettings:
     sync_interval_s: float = 5.0
     sync_bytes: int = 64 << 20  # sync early after this much
-    backlog_bytes: int = 256 << 20
+    backlog: Room = field(default_factory=lambda: Room(256 << 20))  # bytes, of all that have these settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,7 @@ class LogFollower:
         self._gone = False
 
     def start(self) -> asyncio.Task[None]:
+        self._settings.backlog.enter(self)
         self._task = asyncio.create_task(self._run(), name=f"follower {self._name}")
         return self._task
 
@@ -95,7 +97,7 @@ class LogFollower:
         self._waiting.append(batch)
         self._bytes += batch.batch.size
         self._arrived.set()
-        if not self._full and self._bytes > self._settings.backlog_bytes:
+        if not self._full and self._bytes > self._settings.backlog.share:
             self._full = True
             self._listener.backlog(self._bytes, full=True)
 
@@ -132,7 +134,7 @@ class LogFollower:
             self._bytes -= batch.batch.size
             self._unsynced += batch.batch.size
             self._unsynced_lines += len(batch.batch)
-            if self._full and self._bytes < self._settings.backlog_bytes // 2:
+            if self._full and self._bytes < self._settings.backlog.share // 2:
                 self._full = False
                 self._listener.backlog(self._bytes, full=False)
 
@@ -161,6 +163,7 @@ class LogFollower:
             self.abort()
         else:
             self._gone = True
+            self._settings.backlog.leave(self)
             self._thread.shutdown(wait=False)
         return self.durable
 
@@ -178,6 +181,7 @@ class LogFollower:
         if self._gone:
             return
         self._gone = True
+        self._settings.backlog.leave(self)
         self._hop.stop.set()
         self._arrived.set()
         if self._task is not None:

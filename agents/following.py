@@ -55,6 +55,8 @@ class Followers:
         listener: Listener,
     ) -> None:
         self._partition = partition
+        self._place = Place(partition.topic.name, partition.partition)
+        self._listener = listener
         gate = self._gate = _Gate(partition, source)
         self._logs = {
             role: LogFollower(
@@ -83,8 +85,13 @@ class Followers:
 
     @property
     def full(self) -> bool:
-        """Whether a log holds the intake up."""
+        """Whether a log, or what waits for a commit, holds the intake up."""
         return bool(self._gate.full)
+
+    def crowded(self, cells: int, full: bool) -> None:
+        """The dirty set has no room: to intake what a full follower is."""
+        self._listener.crowded(self._place, cells, full=full)
+        self._gate.report(Role.STATE, full=full)
 
     def start(self, ended: Ended) -> None:
         tasks = [one.start() for one in self._logs.values()] + [one.start() for one in self._counts.values()]
@@ -127,7 +134,7 @@ class Followers:
 
 
 class _Gate:
-    """A partition's intake: paused while any log follower is full."""
+    """A partition's intake: paused while any log follower is full, or the dirty set (as Role.STATE)."""
 
     def __init__(self, partition: Partition, source: Source) -> None:
         self._place = Place(partition.topic.name, partition.partition)

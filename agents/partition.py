@@ -109,6 +109,10 @@ class Checkpoint:
     tables: Sequence[TableCut]
     followers: Sequence[tuple[Followed, FollowerProgress]]
 
+    def cells(self) -> int:
+        """Of the dirty sets, event ids too."""
+        return sum(dirty_size(cut.dirty) for cut in self.tables)
+
     def encode(self, store: RocksStore, max_records: int = MAX_RECORDS) -> Encoded:
         """At most `max_records` finals and tombstones; what else is due goes with the next one."""
         by_table: dict[str, TableRows] = {}

@@ -15,6 +15,7 @@ from agents.counts import CountsSettings
 from agents.follower import FollowerSettings
 from agents.following import FollowSettings
 from agents.opening import Sinks
+from agents.room import Room
 from agents.source import Place
 from agents.view import WorkerView
 from app.archives import ProcessArchives, tell_failure
@@ -40,6 +41,7 @@ from tables.changelog import ChangelogSettings
 from tables.rocksdb import RocksSettings
 
 CELL_BYTES = 100  # a cell's row with its share of a block
+MIN_CACHE_BYTES = 32 << 20
 ARCHIVE_DEADLINE_S = 30.0
 EVENTS_SYNC_BYTES = 16 << 20
 EVENTS_BACKLOG_BYTES = 64 << 20
@@ -141,7 +143,8 @@ def _assignment_settings(config: Config, accept_gaps: Mapping[Place, tuple[int, 
         app=config.app.id,
         data_dir=_data_dir(config) / "state",
         changelog=ChangelogSettings(config.kafka.bootstrap_servers),
-        rocks=RocksSettings(max(8 << 20, config.state.cache_cells * CELL_BYTES // 4)),
+        rocks=RocksSettings(max(MIN_CACHE_BYTES, config.state.cache_cells * CELL_BYTES)),
+        uncommitted=Room(config.state.cache_cells // 2),
         follow=_follow_settings(config),
         checkpoint_interval_s=config.checkpoint.interval.ms / 1000,
         max_records=config.checkpoint.max_records,
@@ -155,11 +158,11 @@ def _follow_settings(config: Config) -> FollowSettings:
     archive, hbase = config.sinks.archive, config.sinks.hbase
     logs = {}
     if archive is not None:
-        logs[Role.ARCHIVE] = FollowerSettings(archive.sync_interval.ms / 1000, backlog_bytes=archive.backlog_bytes)
+        logs[Role.ARCHIVE] = FollowerSettings(archive.sync_interval.ms / 1000, backlog=Room(archive.backlog_bytes))
     if hbase is None:
         return FollowSettings(logs)
     interval_s = hbase.interval.ms / 1000
-    logs[Role.EVENTS] = FollowerSettings(interval_s, EVENTS_SYNC_BYTES, EVENTS_BACKLOG_BYTES)
+    logs[Role.EVENTS] = FollowerSettings(interval_s, EVENTS_SYNC_BYTES, Room(EVENTS_BACKLOG_BYTES))
     return FollowSettings(logs, CountsSettings(interval_s, hbase.backlog_cells))
 
 

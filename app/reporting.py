@@ -106,11 +106,7 @@ class Reporting:
 
     def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
         self.waits(place, role, size)
-        full_logs = self._full.setdefault(place, set())
-        (full_logs.add if full else full_logs.discard)(role)
-        paused = self._shown.paused
-        (paused.add if full_logs else paused.discard)(place)
-        intake = "paused" if full_logs else "resumed"
+        intake = self._intake(place, role, full=full)
         log.warning(
             "backlog full" if full else "backlog has room",
             sink=role.value,
@@ -118,6 +114,22 @@ class Reporting:
             bytes=size,
             intake=intake,
         )
+
+    def crowded(self, place: Place, cells: int, *, full: bool) -> None:
+        log.warning(
+            "commits lag" if full else "commits caught up",
+            partition=str(place),
+            cells=cells,
+            intake=self._intake(place, Role.STATE, full=full),
+        )
+
+    def _intake(self, place: Place, role: Role, *, full: bool) -> str:
+        """Note who holds it up, or no longer does; returns how it stands."""
+        full_ones = self._full.setdefault(place, set())
+        (full_ones.add if full else full_ones.discard)(role)
+        paused = self._shown.paused
+        (paused.add if full_ones else paused.discard)(place)
+        return "paused" if full_ones else "resumed"
 
     def waits(self, place: Place, role: Role, size: int) -> None:
         if role is Role.ARCHIVE:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 PARTITIONS = 4
 KEYS = 10_000
 CHUNK = 4_000
+IN_FLIGHT = 64
 
 
 def events(count: int, seed: int = 7) -> list[bytes]:
@@ -31,19 +34,30 @@ def events(count: int, seed: int = 7) -> list[bytes]:
 
 async def preload(bootstrap: str, topic: str, values: list[bytes]) -> None:
     """Create the topic and send the values, dealt to its partitions in chunks."""
+    firsts = enumerate(range(0, len(values), CHUNK))
+    await send(bootstrap, topic, ((number % PARTITIONS, values[at : at + CHUNK]) for number, at in firsts))
+
+
+async def send(bootstrap: str, topic: str, chunks: Iterable[tuple[int, list[bytes]]]) -> int:
+    """Create the topic and send each chunk to its partition; returns the number of values."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     await admin.create_topics([NewTopic(topic, PARTITIONS, 1)])
     await admin.close()
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=1 << 19, acks="all", linger_ms=0)
     await producer.start()
-    sent: list[Any] = []
+    sent: deque[Any] = deque()
+    values = 0
     now_ms = int(time.time() * 1000)
-    for number, first in enumerate(range(0, len(values), CHUNK)):
+    for partition, chunk in chunks:
         batch = producer.create_batch()
-        for value in values[first : first + CHUNK]:
+        for value in chunk:
             assert batch.append(key=None, value=value, timestamp=now_ms) is not None, "a chunk fits a batch"
         batch.close()
-        sent.append(await producer.send_batch(batch, topic, partition=number % PARTITIONS))
+        sent.append(await producer.send_batch(batch, topic, partition=partition))
+        values += len(chunk)
+        while len(sent) > IN_FLIGHT:
+            await sent.popleft()
     await asyncio.gather(*sent)
     await producer.stop()
+    return values

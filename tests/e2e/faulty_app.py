@@ -10,8 +10,9 @@ from typing import Any
 from agents import intake
 from agents.assignment import Assignment
 from app import cli, watchdog
-from app.transport import consumer, fetch
+from app.transport import consumer
 from domain.record import Batch
+from tables import fetch
 
 SOUND_BATCHES = 20
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from app import cli
-from app.transport import consumer, fetch
+from app.transport import consumer
 from domain.record import Batch
+from tables import fetch
 
 EVERY = 7
 

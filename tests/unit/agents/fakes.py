@@ -314,6 +314,9 @@ class FakeListener:
     def backlog(self, place: Place, role: Role, size: int, *, full: bool) -> None:
         self.told.append(("full" if full else "room", place))
 
+    def crowded(self, place: Place, cells: int, *, full: bool) -> None:
+        self.told.append(("crowded" if full else "roomy", place))
+
     def counts_put(self, place: Place, table: str, cells: int) -> None:
         self.told.append(("counts_put", place))
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from agents.assignment import Assignment, AssignmentSettings
+from agents.checkpointer import UNCOMMITTED_CELLS
 from agents.follower import FollowerSettings
 from agents.following import FollowSettings
 from agents.opening import Sinks, UntoldError
+from agents.room import Room
 from agents.source import GroupAnswer, Place
 from agents.takeover import RETRY_S
 from domain.errors import DependencyError, FencedError, RecountError, RefusedError, SinkUnavailableError, TaintedError
@@ -54,6 +56,7 @@ class Scene:
         archives: FakeArchives | None = None,
         interval_s: float = NEVER_S,
         follower: FollowerSettings | None = None,
+        uncommitted: Room | None = None,
     ) -> None:
         self.source = FakeSource()
         self.listener = FakeListener()
@@ -64,6 +67,7 @@ class Scene:
             ChangelogSettings("nowhere"),
             follow=FollowSettings({Role.ARCHIVE: follower or FollowerSettings()}),
             checkpoint_interval_s=interval_s,
+            uncommitted=uncommitted or Room(UNCOMMITTED_CELLS),
         )
         specs = tuple(tables)
         self.assignment = Assignment(
@@ -552,7 +556,7 @@ async def test_a_batch_that_comes_during_a_revoke_is_not_folded(make_scene: Make
 
 
 async def test_a_full_archive_backlog_pauses_intake_until_half_of_it_is_written(make_scene: MakeScene) -> None:
-    scene = make_scene(archive=True, follower=FollowerSettings(backlog_bytes=BATCH_BYTES))
+    scene = make_scene(archive=True, follower=FollowerSettings(backlog=Room(BATCH_BYTES)))
     await scene.assign(P0)
     scene.opening.sinks[P0].down = True
     await scene.take(batch(0, "ab"), batch(2, "c"), batch(3, "d"))
@@ -561,6 +565,21 @@ async def test_a_full_archive_backlog_pauses_intake_until_half_of_it_is_written(
     scene.opening.sinks[P0].down = False
     await until("intake to go on", lambda: len(scene.source.did) == 2)
     assert scene.source.did[1] == ("resume", P0)
+
+
+async def test_commits_that_hang_pause_intake_and_that_is_no_stuck_partition(make_scene: MakeScene) -> None:
+    scene = make_scene(uncommitted=Room(2))
+    await scene.assign(P0)
+    scene.writer().gate = gate = asyncio.Event()
+    await scene.take(batch(0, "abc"))
+    assert scene.source.did == [("pause", P0)]
+    assert scene.assignment.being_read() == {}
+    assert scene.listener.of(P0)[-1] == "crowded"
+    gate.set()
+    await until("intake to go on", lambda: len(scene.source.did) == 2)
+    assert scene.source.did[1] == ("resume", P0)
+    assert scene.assignment.being_read() == {P0: 3}
+    await given_up(scene)
 
 
 async def test_a_bug_in_the_archives_sink_ends_the_worker(make_scene: MakeScene) -> None:
@@ -1041,7 +1060,7 @@ async def test_rows_that_can_not_be_read_cost_a_restore(make_scene: MakeScene) -
 async def test_partitions_should_move_once_they_are_read_and_while_they_are_not_paused(
     make_scene: MakeScene,
 ) -> None:
-    scene = make_scene(archive=True, follower=FollowerSettings(backlog_bytes=BATCH_BYTES))
+    scene = make_scene(archive=True, follower=FollowerSettings(backlog=Room(BATCH_BYTES)))
     scene.opening.gates[P1] = asyncio.Event()
     scene.assignment.assign([P0, P1])
     await until("the other to be read", lambda: scene.assignment.waiting() == [P1])

@@ -11,11 +11,12 @@ from random import Random
 import pytest
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from agents import checkpointer as module
 from agents.checkpointer import Checkpointer, Committed
 from agents.intake import StuckError
 from agents.partition import Partition, TableFold, first_progress
+from agents.room import Room
 from domain.errors import FencedError, TaintedError
+from domain.fold import Ahead
 from domain.probe import Point
 from domain.record import Batch
 from domain.rows import Role, Row, progress_key
@@ -67,8 +68,9 @@ class LoggedWriter(FakeWriter):
 class Scene:
     """A partition with two tables and its checkpointer; `steps` is what happened, in order."""
 
-    def __init__(self, path: Path, interval_s: float = NEVER_S) -> None:
+    def __init__(self, path: Path, interval_s: float = NEVER_S, room: Room | None = None) -> None:
         self.steps: list[str] = []
+        self.crowded: list[tuple[int, bool]] = []
         self.store = LoggedStore(path, self.steps)
         self.writer = LoggedWriter(self.steps)
         tables = [
@@ -78,7 +80,14 @@ class Scene:
         self.done: list[Committed] = []
         self.failures: list[Exception] = []
         self.checkpointer = Checkpointer(
-            self.partition, self.writer, interval_s, self._done, self._failed, probe=self._probe
+            self.partition,
+            self.writer,
+            interval_s,
+            self._done,
+            self._failed,
+            probe=self._probe,
+            room=room,
+            crowded=lambda cells, full: self.crowded.append((cells, full)),
         )
 
     def _probe(self, point: Point) -> None:
@@ -111,8 +120,8 @@ class Scene:
 def make_scene(tmp_path: Path) -> Iterator[Callable[..., Scene]]:
     made: list[Scene] = []
 
-    def make(interval_s: float = NEVER_S) -> Scene:
-        made.append(Scene(tmp_path / f"state-{len(made)}", interval_s))
+    def make(interval_s: float = NEVER_S, room: Room | None = None) -> Scene:
+        made.append(Scene(tmp_path / f"state-{len(made)}", interval_s, room))
         return made[-1]
 
     yield make
@@ -156,9 +165,8 @@ async def test_nothing_moved_is_nothing_committed(make_scene: MakeScene) -> None
     assert task.done()
 
 
-async def test_large_dirty_sets_are_cut_early(make_scene: MakeScene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_DIRTY", 10)
-    scene = make_scene()
+async def test_dirty_sets_are_cut_early_when_half_their_room_is_used(make_scene: MakeScene) -> None:
+    scene = make_scene(room=Room(20))
     scene.checkpointer.start()
     scene.fold(batch(0, "abc"))  # three cells in each table, three ids
     await pass_time(1000)
@@ -166,7 +174,46 @@ async def test_large_dirty_sets_are_cut_early(make_scene: MakeScene, monkeypatch
     scene.fold(batch(3, "de"))
     await until("an early checkpoint", lambda: scene.done)
     assert asyncio.get_running_loop().time() < NEVER_S
+    assert scene.crowded == []
     await scene.checkpointer.close()
+
+
+async def test_commits_that_hang_hold_up_intake_until_they_end(make_scene: MakeScene) -> None:
+    scene = make_scene(room=Room(20))
+    scene.writer.gate = gate = asyncio.Event()
+    scene.checkpointer.start()
+    scene.fold(batch(0, "abcd"))  # four cells in each table, four ids
+    await until("a commit in flight", lambda: scene.writer.begun)
+    assert scene.crowded == [], "there is room for the same again while it is in flight"
+    scene.fold(batch(4, "ab"), batch(6, "cd"))
+    assert scene.crowded == [(24, True)], "both, what is in flight and what is dirty, once"
+    gate.set()
+    await until("room", lambda: len(scene.crowded) > 1)
+    assert scene.crowded == [(24, True), (0, False)]
+    assert len(scene.done) == 2
+    await scene.checkpointer.close()
+
+
+async def test_partitions_share_their_room_evenly_until_one_is_given_up(make_scene: MakeScene) -> None:
+    room = Room(40)
+    one, other = make_scene(room=room), make_scene(room=room)
+    for scene in (one, other):
+        scene.writer.gate = asyncio.Event()
+        scene.checkpointer.start()
+    one.fold(batch(0, "abcdefg"))
+    assert one.crowded == [(21, True)]
+    other.checkpointer.abort()
+    assert room.share == 40
+    one.checkpointer.abort()
+
+
+async def test_a_partition_that_catches_up_is_never_held_up(make_scene: MakeScene) -> None:
+    scene = make_scene(room=Room(2))
+    scene.partition.tables[0].ahead = Ahead(cells={}, certificates={}, until=9)
+    scene.fold(batch(0, "abcd"))
+    assert scene.crowded == [], "it can't commit before it has read on"
+    scene.fold(batch(4, "abcdef"))
+    assert scene.crowded == [(22, True)]
 
 
 @pytest.mark.parametrize(

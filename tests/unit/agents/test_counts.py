@@ -20,7 +20,7 @@ from domain.fold import Ahead
 from domain.progress import CountsProgress
 from domain.rows import Kind, Role, parse_key, unpack_cell, unpack_certificate, window_prefix
 from sinks.hbase.format import Frontier
-from tables.restore import _ahead
+from tables.restore import _look_ahead
 from tables.rocksdb import Position
 from tests.cell_sinks import Counts, FakeRoom
 from tests.unit.agents.clock import pass_time, until
@@ -112,7 +112,13 @@ class Scene:
         rows = checkpoint.encode(self.store).tables["views"]
         loose = [*rows.cells, *rows.certificates]
         self.store.commit(loose)
-        return _ahead(self.store, {"views": loose})["views"]
+        ahead = Ahead()
+        for key, value in loose:
+            parsed = parse_key(key)
+            assert parsed is not None
+            assert value is not None
+            _look_ahead(ahead, parsed, value, self.partition.tables[0].committed.next_offset)
+        return ahead
 
     def count(self, keys: str) -> None:
         self.fold(keys)

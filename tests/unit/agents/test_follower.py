@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from agents.follower import FollowerSettings, LogFollower, Synced
+from agents.room import Room
 from domain.errors import FencedError, SinkUnavailableError
 from tests.unit.agents.clock import pass_time, until
 from tests.unit.agents.fakes import BATCH_BYTES, FakeSink, batch, timed
@@ -143,7 +144,7 @@ async def test_a_retry_waits_as_long_as_the_sink_asks_for() -> None:
 
 
 async def test_a_full_backlog_asks_for_a_pause_once_and_for_going_on_below_half() -> None:
-    scene = Scene(FollowerSettings(backlog_bytes=3 * BATCH_BYTES))
+    scene = Scene(FollowerSettings(backlog=Room(3 * BATCH_BYTES)))
     scene.sink.down = True
     scene.follower.start()
     scene.offer(0, 3, 6)

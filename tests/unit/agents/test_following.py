@@ -16,6 +16,7 @@ from agents.follower import FollowerSettings
 from agents.following import Followers, FollowSettings, Putters
 from agents.hop import Hop
 from agents.partition import Followed, Partition, TableFold, first_progress
+from agents.room import Room
 from domain.progress import CountsProgress, FollowerProgress
 from domain.rows import Role
 from tests.cell_sinks import FakeRoom
@@ -44,23 +45,24 @@ class Scene:
     def __init__(self, path: Path) -> None:
         self.store = open_store(path)
         fold = TableFold.resume(VIEWS, first_progress(TOPIC, VIEWS, STATE_ID, 0, []), None)
-        logs = [
+        followed = [
             Followed.resume(role, FollowerProgress(state_id=STATE_ID, start=0, next_offset=0))
             for role in (Role.ARCHIVE, Role.EVENTS)
         ]
         counts = [Followed.resume(Role.COUNTS, CountsProgress(state_id=STATE_ID, start=0, next_offset=0), "views")]
-        self.partition = Partition(TOPIC, 0, self.store, STATE_ID, [fold], logs, counts)
+        self.partition = Partition(TOPIC, 0, self.store, STATE_ID, [fold], followed, counts)
         self.store.commit(self.partition.first_cut().progress_rows())
         self.sinks = {role: FakeSink() for role in (Role.ARCHIVE, Role.EVENTS)}
         self.room = FakeRoom()
         self.source, self.listener = FakeSource(), FakeListener()
         self.putters = Putters(threads=2)
-        log = FollowerSettings(INTERVAL_S, backlog_bytes=BATCH_BYTES)
+        roles = (Role.ARCHIVE, Role.EVENTS)
+        logs = {role: FollowerSettings(INTERVAL_S, backlog=Room(BATCH_BYTES)) for role in roles}
         self.followers = Followers(
             self.partition,
             self.sinks,
             {"views": self.room.sink()},
-            FollowSettings({Role.ARCHIVE: log, Role.EVENTS: log}, CountsSettings(INTERVAL_S)),
+            FollowSettings(logs, CountsSettings(INTERVAL_S)),
             Backlog(1000),
             self.putters,
             self.source,
