@@ -20,10 +20,10 @@ DEADLINE_S = 3600.0
 
 def preload(bootstrap: str, keys: int) -> int:
     """Touch every key in every window once, then as many cells of all windows again; returns the number of records."""
-    return asyncio.run(send(bootstrap, TOPIC, _chunks(keys)))
+    return asyncio.run(send(bootstrap, TOPIC, cells(keys)))
 
 
-def _chunks(keys: int) -> Iterator[tuple[int, list[bytes]]]:
+def cells(keys: int) -> Iterator[tuple[int, list[bytes]]]:
     """Events of a few windows at a time, and keys in no order: no cell is near the last one."""
     random = np.random.default_rng(7)
     first_ms = int(time.time() * 1000) // WINDOW_MS * WINDOW_MS - (WINDOWS - 1) * WINDOW_MS

@@ -28,7 +28,7 @@ KEPT = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    cells: int
+    rows: int
     cpu_s: float
     wall_s: float
     settled_cpu_s: float  # the restore's and that of the compactions it leaves behind

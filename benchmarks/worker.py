@@ -37,7 +37,9 @@ class Sinks:
         return archive + ("" if self.thrift is None else f'[sinks.hbase]\nthrift = ["{self.thrift}"]\n')
 
 
-def write_config(folder: Path, bootstrap: str, topic: str, app: str, sinks: Sinks, port: int) -> Path:
+def write_config(
+    folder: Path, bootstrap: str, topic: str, app: str, sinks: Sinks, port: int, session_s: int = 10
+) -> Path:
     text = f"""
 [app]
 id = "{app}"
@@ -45,6 +47,7 @@ instance = "bench"
 data_dir = "{folder}/data"
 [kafka]
 bootstrap_servers = "{bootstrap}"
+session_timeout = "{session_s}s"
 replication = 1
 min_insync_replicas = 1
 [[topics]]
@@ -76,7 +79,7 @@ def run_worker(config: Path, port: int, records: int, deadline_s: float = DEADLI
                 log_tail = config.with_suffix(".log").read_text(encoding="utf-8")[-4000:]
                 raise SystemExit(f"not counted (exit code {worker.poll()}, deadline {deadline_s:g} s):\n{log_tail}")
             time.sleep(min(1.0, deadline_s / 6000))
-        return Run(records, _cpu_s(worker.pid), time.monotonic() - began, _rss_mib(worker.pid))
+        return Run(records, cpu_seconds(worker.pid), time.monotonic() - began, _rss_mib(worker.pid))
     finally:
         worker.send_signal(signal.SIGTERM)
         worker.wait(20)
@@ -101,7 +104,7 @@ def _done(row: dict[str, Any]) -> int:
     return min(int(one) for one in reached if one is not None)
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 

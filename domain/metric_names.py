@@ -256,8 +256,9 @@ PAUSED = Metric(
     Kind.GAUGE,
     "0 or 1",
     ("topic", "partition"),
-    "1 while intake is paused because a follower's backlog is full.",
-    "Staying 1: the archive or events sink doesn't keep up; counting stands still until it does.",
+    "1 while intake is paused because a follower's backlog, or what waits for commits, is full.",
+    "Staying 1: the archive, the events sink or the changelog (`commits lag` in the log) doesn't keep up; counting"
+    " stands still until it does.",
 )
 RESTORING = Metric(
     "recount_restoring",

@@ -28,6 +28,7 @@ from domain.rows import Row
 
 LOCAL = b"\x00position"  # never in the changelog: sorts before every versioned row
 WRITE_BUFFER_BYTES = 16 << 20
+ARENA_BYTES = 128 << 10  # what a store takes at its first row: a worker may have a hundred of them
 CORRUPTION = "Corruption"
 DAMAGE = (CORRUPTION, "Invalid argument", "No such file")  # what is said of a damaged directory when it is opened
 DAMAGED = "DAMAGED"  # a file in the directory of a store that was found damaged while open
@@ -70,15 +71,12 @@ class StoreDamagedError(TaintedError):
 class RocksSettings:
     """What stores share that are opened with it: one bound on their memory, however many they are.
 
-    `cache_bytes` holds blocks, indexes and filters as well as rows not written to files yet; those begin to be written
-    at `write_buffer_bytes` in all.
+    The cache holds blocks, indexes and filters, and rows not in files yet: those in up to half of it.
     """
 
-    def __init__(self, cache_bytes: int = 64 << 20, write_buffer_bytes: int = 64 << 20) -> None:
+    def __init__(self, cache_bytes: int = 64 << 20) -> None:
         self.cache = Cache(cache_bytes)
-        self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(
-            write_buffer_bytes, False, self.cache
-        )
+        self.write_buffers = WriteBufferManager.new_write_buffer_manager_with_cache(cache_bytes // 2, False, self.cache)
 
 
 class RocksStore:
@@ -143,6 +141,7 @@ class RocksStore:
         options.set_write_buffer_size(WRITE_BUFFER_BYTES)
         options.set_max_open_files(64)
         options.set_keep_log_file_num(2)
+        options.set_arena_block_size(ARENA_BYTES)
         options.set_write_buffer_manager(self._settings.write_buffers)
         table = BlockBasedOptions()
         table.set_block_cache(self._settings.cache)

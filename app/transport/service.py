@@ -69,7 +69,7 @@ class RecountApp(faust.App):  # type: ignore[misc]
             stream_recovery_delay=0.0,
             consumer_group_instance_id=settings.instance,
             broker_session_timeout=session_s,
-            broker_heartbeat_interval=min(session_s / 4, 3.0),
+            broker_heartbeat_interval=min(session_s / 6, 3.0),  # how late a rebalance is heard of
             broker_rebalance_timeout=max(3 * session_s, 10.0),
             broker_request_timeout=max(2 * session_s, 20.0),
             broker_max_poll_interval=30 * 86_400.0,  # paused partitions aren't a sign of death: followers wait for days

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from agents import intake
 from agents.assignment import Assignment
+from agents.checkpointer import Checkpointer
 from app import cli, watchdog
 from app.transport import consumer
 from domain.record import Batch
 from tables import fetch
+from tables.changelog import ChangelogWriter
 
 SOUND_BATCHES = 20
+HUNG_COMMITS = 3
+HANGING_S = 8.0  # a request may take 10
 
 
 def blocked() -> None:
@@ -42,6 +49,30 @@ def deaf() -> None:
     intake.LOOK_S = 0.5
 
 
+def hanging() -> None:
+    """Each partition's first commits hang, though not long enough to fail. What waits is written to the file MOST."""
+    commit, folded = ChangelogWriter._commit, Checkpointer.folded
+    hung: Counter[ChangelogWriter] = Counter()
+    most = 0
+
+    async def slow(writer: ChangelogWriter, *rest: Any) -> int:
+        hung[writer] += 1
+        if hung[writer] <= HUNG_COMMITS:
+            await asyncio.sleep(HANGING_S)
+        return await commit(writer, *rest)
+
+    def measured(checkpointer: Checkpointer) -> None:
+        nonlocal most
+        waiting = checkpointer._partition.dirty_cells() + checkpointer._in_flight
+        if waiting > most:
+            most = waiting
+            Path(os.environ["MOST"]).write_text(str(most))
+        folded(checkpointer)
+
+    ChangelogWriter._commit = slow  # type: ignore[assignment,method-assign]
+    Checkpointer.folded = measured  # type: ignore[assignment,method-assign]
+
+
 def _after_a_while(fault: Any) -> None:
     take = Assignment.take
     taken = 0
@@ -57,5 +88,5 @@ def _after_a_while(fault: Any) -> None:
 
 
 if __name__ == "__main__":
-    {"blocked": blocked, "dead": dead, "deaf": deaf}[os.environ["FAULT"]]()
+    {"blocked": blocked, "dead": dead, "deaf": deaf, "hanging": hanging}[os.environ["FAULT"]]()
     cli.main()
