@@ -62,6 +62,7 @@ class Owned:
     checkpointer: Checkpointer
     followers: Followers
     hole_at: int = -1
+    thrown_away: bool = False  # a batch, for want of room
 
 
 class Assignment:
@@ -166,7 +167,7 @@ class Assignment:
             limit,
             self._probe,
             settings.uncommitted,
-            followers.crowded,
+            partial(self._crowded, place, followers),
         )
         followers.start(self._follower_ended)
         self._watch(checkpointer.start())
@@ -237,9 +238,14 @@ class Assignment:
                 await self._source.seek(place, partition.next_offset)
             return
         if decision is Step.HOLE:
+            if owned.thrown_away:
+                return  # what follows a batch thrown away
             await self._seek_back(place, owned, batch.start)
             return
         owned.hole_at = -1
+        if owned.checkpointer.crowded:  # fetched before intake paused: read again when there is room
+            owned.thrown_away = True
+            return
         try:
             timed = partition.fold(batch)
         except TaintedError as err:  # its rows can't be read
@@ -266,7 +272,7 @@ class Assignment:
 
         `before` is where each partition was a while ago; returns where it is now.
         """
-        now = {place: owned.partition.next_offset for place, owned in self._owned.items()}
+        now = {p: one.partition.next_offset for p, one in self._owned.items() if not one.checkpointer.crowded}
         for place, next_offset in now.items():
             reading = self._source.reading(place)
             if before.get(place) == next_offset and reading is not None and reading > next_offset:
@@ -281,6 +287,22 @@ class Assignment:
         place = Place(partition.topic.name, partition.partition)
         self._listener.committed(place, partition, len(result.encoded.rows), result.seconds)
         self._group_offsets[place] = partition.group_offset()
+
+    def _crowded(self, place: Place, followers: Followers, cells: int, full: bool) -> None:
+        owned = self._owned.get(place)
+        if full or owned is None or not owned.thrown_away:
+            followers.crowded(cells, full)
+        else:
+            owned.thrown_away = False
+            self._spawn(self._read_again(place, owned, cells))
+
+    async def _read_again(self, place: Place, owned: Owned, cells: int) -> None:
+        try:
+            await self._source.seek(place, owned.partition.next_offset)
+        except RetriableError as err:  # then the next batch shows the hole
+            log.warning("not sought back", partition=str(place), reason=str(err))
+        if self._owned.get(place) is owned and not owned.checkpointer.crowded:
+            owned.followers.crowded(cells, full=False)
 
     def _failed(self, partition: Partition, error: FencedError | TaintedError) -> None:
         place = Place(partition.topic.name, partition.partition)

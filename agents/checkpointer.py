@@ -18,6 +18,7 @@ from tables.changelog import ChangelogWriter
 from tables.rocksdb import Position
 
 UNCOMMITTED_CELLS = 500_000
+MAX_WAITING = 100_000  # of one partition: half of it in one transaction, which must end in time on a slow machine too
 DISK_S = 120.0
 
 Result = TypeVar("Result")
@@ -36,7 +37,8 @@ class Checkpointer:
     """Commits a partition's checkpoints one after another.
 
     What is dirty or in flight has its share of `room`, in cells: `crowded(cells, True)` asks for a pause of intake when
-    it is used up, whatever keeps commits from their end; `crowded(cells, False)` takes that back.
+    it is used up, whatever keeps commits from their end; `crowded(cells, False)` takes that back. In between nothing
+    should be folded.
     The first failed commit ends it: `failed` is called once with the error, and the partition must be dropped.
     """
 
@@ -61,7 +63,7 @@ class Checkpointer:
         self._probe = probe
         self._room = room or Room(UNCOMMITTED_CELLS)
         self._tell_crowded = crowded
-        self._crowded = False
+        self.crowded = False
         self._in_flight = 0
         self._nudge = asyncio.Event()
         self._stopping = False
@@ -78,16 +80,16 @@ class Checkpointer:
         self._make_room()
 
     def _make_room(self) -> None:
-        dirty, share = self._partition.dirty_cells(), self._room.share
+        dirty, share = self._partition.dirty_cells(), min(self._room.share, MAX_WAITING)
         if dirty > share // 2:
             self._nudge.set()
         waiting = dirty + self._in_flight
         # One that catches up commits nothing until it has read on.
-        if not self._crowded and waiting > share and self._partition.ready:
-            self._crowded = True
+        if not self.crowded and waiting > share and self._partition.ready:
+            self.crowded = True
             self._tell_crowded(waiting, True)
-        elif self._crowded and waiting <= share // 2:
-            self._crowded = False
+        elif self.crowded and waiting <= share // 2:
+            self.crowded = False
             self._tell_crowded(waiting, False)
 
     async def _run(self) -> None:

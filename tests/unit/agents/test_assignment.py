@@ -582,6 +582,25 @@ async def test_commits_that_hang_pause_intake_and_that_is_no_stuck_partition(mak
     await given_up(scene)
 
 
+async def test_what_was_fetched_before_a_pause_for_want_of_room_is_read_again(make_scene: MakeScene) -> None:
+    scene = make_scene(uncommitted=Room(2))
+    await scene.assignment.assign([P0])
+    scene.writer().gate = gate = asyncio.Event()
+    await scene.take(batch(0, "abc"), batch(3, "d"), batch(4, "e"))
+    assert scene.assignment.partitions()[P0].dirty_cells() == 3, "no more than before the pause"
+    scene.source.positions[P0] = 5
+    before = await scene.assignment._heal_stalls({})
+    assert await scene.assignment._heal_stalls(before) == {}
+    assert scene.source.did == [("pause", P0)], "it doesn't stand still for a hole"
+    gate.set()
+    await until("intake to go on", lambda: len(scene.source.did) == 3)
+    assert scene.source.did[1:] == [("seek", P0, 3), ("resume", P0)]
+    assert "hole" not in scene.listener.of(P0)
+    await scene.take(batch(3, "d"), batch(4, "e"))
+    await given_up(scene)
+    assert counted(scene.log().rows) == {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}
+
+
 async def test_a_bug_in_the_archives_sink_ends_the_worker(make_scene: MakeScene) -> None:
     scene = make_scene(archive=True)
     await scene.assign(P0)
