@@ -18,6 +18,8 @@ from domain.spec import TableSpec
 
 log = structlog.get_logger(__name__)
 
+CROWD_EVERY_S = 60.0
+
 
 class Reporting:
     """`agents.events.Listener`."""
@@ -29,6 +31,7 @@ class Reporting:
         self._records_at: dict[Place, float] = {}
         self._view: WorkerView | None = None
         self._full: dict[Place, set[Role]] = {}
+        self._crowd_told: dict[Place, float] = {}
         self._tallied: dict[tuple[Place, str], dict[str, int]] = {}
 
     def show_in(self, view: WorkerView) -> None:
@@ -116,12 +119,11 @@ class Reporting:
         )
 
     def crowded(self, place: Place, cells: int, *, full: bool) -> None:
-        log.warning(
-            "commits lag" if full else "commits caught up",
-            partition=str(place),
-            cells=cells,
-            intake=self._intake(place, Role.STATE, full=full),
-        )
+        self._intake(place, Role.STATE, full=full)
+        # While many keys are caught up with, it happens every second.
+        if full and time.monotonic() - self._crowd_told.get(place, -CROWD_EVERY_S) >= CROWD_EVERY_S:
+            self._crowd_told[place] = time.monotonic()
+            log.warning("commits lag", partition=str(place), cells=cells, intake="paused")
 
     def _intake(self, place: Place, role: Role, *, full: bool) -> str:
         """Note who holds it up, or no longer does; returns how it stands."""

@@ -90,7 +90,7 @@ def _held(worker: Worker) -> dict[int, dict[str, Any]]:
         rows = worker.get("/api/v1/partitions?scope=local").get("statuses", [])
     except OSError:
         return {}
-    return {row["partition"]: row for row in rows if row["state"] == "running" and row["end_offset"] is not None}
+    return {row["partition"]: row for row in rows if row["state"] != "restoring" and row["end_offset"] is not None}
 
 
 def _went_on(now: dict[int, dict[str, Any]], lost: dict[int, dict[str, Any]]) -> bool:

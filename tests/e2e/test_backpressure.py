@@ -72,4 +72,3 @@ def test_what_waits_for_commits_that_hang_is_bounded_and_all_is_counted(
         worker.close()
     share = CELLS // 2 // PARTITIONS
     assert int(most.read_text()) <= share + BATCH
-    assert {one["partition"] for one in worker.entries("commits caught up")}
