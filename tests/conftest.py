@@ -6,9 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from lab import Lab
 from tests.kafka import MakeTopic, create_topic, run_apart, unique
+
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("recount", deadline=None)
+settings.load_profile("recount")
 
 
 @pytest.fixture(scope="session")

@@ -584,7 +584,7 @@ async def test_commits_that_hang_pause_intake_and_that_is_no_stuck_partition(mak
 
 async def test_what_was_fetched_before_a_pause_for_want_of_room_is_read_again(make_scene: MakeScene) -> None:
     scene = make_scene(uncommitted=Room(2))
-    await scene.assignment.assign([P0])
+    await scene.assign(P0)
     scene.writer().gate = gate = asyncio.Event()
     await scene.take(batch(0, "abc"), batch(3, "d"), batch(4, "e"))
     assert scene.assignment.partitions()[P0].dirty_cells() == 3, "no more than before the pause"

@@ -11,6 +11,7 @@ from random import Random
 import pytest
 from aiokafka.errors import KafkaError, ProducerFenced
 
+from agents import checkpointer as module
 from agents.checkpointer import Checkpointer, Committed
 from agents.intake import StuckError
 from agents.partition import Partition, TableFold, first_progress

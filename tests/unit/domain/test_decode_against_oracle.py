@@ -128,7 +128,7 @@ def test_mutated_values_among_good_ones_are_read_as_the_oracle_reads_them(seed: 
         assert by_decoder(values) == [by_oracle(value) for value in values], values
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([*SEEDS_OF_MUTATION, *TOKENS, None]), min_size=1, max_size=6))
 def test_any_bytes_are_read_as_the_oracle_reads_them(values: list[bytes | None]) -> None:
     assert by_decoder(values) == [by_oracle(value) for value in values]
@@ -144,7 +144,7 @@ JSONISH = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, suppress_health_check=list(HealthCheck))
 @given(st.lists(JSONISH, min_size=1, max_size=5), st.booleans())
 def test_any_document_is_read_as_the_oracle_reads_it(documents: list[Any], ascii_only: bool) -> None:
     values: list[bytes | None] = [json.dumps(one, ensure_ascii=ascii_only).encode() for one in documents]
@@ -290,7 +290,7 @@ def times_read(column: list[Any], time_format: TimeFormat) -> list[int | None]:
     return [when if oracle.TIME_MIN <= when < oracle.TIME_MAX else None for when in got]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.lists(TIMES_IN_JSON, max_size=6), st.sampled_from(FIELD_FORMATS))
 def test_times_are_read_as_the_oracle_reads_them(column: list[Any], time_format: TimeFormat) -> None:
     assert times_read(column, time_format) == [time_by_oracle(raw, time_format) for raw in column]

@@ -34,7 +34,7 @@ def assert_as_oracle(world: World) -> State:
     return got
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.integers(1, 12))
 def test_small_logs_are_counted_as_the_oracle_counts_them(r: Random, count: int) -> None:
     for label in assert_as_oracle(random_world(r, count)).tallies:

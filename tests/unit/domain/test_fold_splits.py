@@ -76,7 +76,7 @@ def check_torn(r: Random, world: World) -> bool:
     return ahead.until >= 0
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.integers(1, 8))
 def test_any_batches_and_checkpoints_of_a_small_log_give_one_state(r: Random, count: int) -> None:
     check_splits(r, random_world(r, count))
@@ -89,7 +89,7 @@ def test_any_batches_and_checkpoints_of_a_long_log_give_one_state(time_format: T
         check_splits(r, random_world(r, 120, time_format))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False), st.integers(2, 8))
 def test_a_torn_checkpoint_of_a_small_log_changes_nothing(r: Random, count: int) -> None:
     check_torn(r, random_world(r, count))
