@@ -135,6 +135,7 @@ class Opening:
         writer = ChangelogWriter(settings.changelog, settings.app, place.topic, place.partition, self._probe)
         store: RocksStore | None = None
         try:
+            await self._source.prepare(place)
             # 1. Fence before reading: from here on the changelog's end can't move under us.
             await writer.fence()
             self._probe(Point.WRITER_FENCED)

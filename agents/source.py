@@ -40,6 +40,9 @@ class Source(Protocol):
     Raises `SinkUnavailableError` (ask again) when Kafka doesn't answer in time.
     """
 
+    async def prepare(self, place: Place) -> None:
+        """Returns when the changelog and the finals topics have a partition for it, also if its topic has grown."""
+
     async def bounds(self, place: Place) -> Bounds: ...
 
     async def offset_at(self, place: Place, time_ms: int) -> int:

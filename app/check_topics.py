@@ -110,7 +110,7 @@ def _changelog(config: Config, cluster: Cluster, source: str, name: str) -> Iter
         fix = f"was {source} made again with fewer? Then start over: recount reset --topic {source}"
         yield Finding(Mark.WRONG, f"changelog {name}: more partitions than {source}", fix)
     if not found:
-        grows = "" if topic.partitions == cluster.topics[source].partitions else ", grows at the next start"
+        grows = "" if topic.partitions == cluster.topics[source].partitions else ", grows before they are counted"
         yield Finding(Mark.OK, f"changelog {name}: {_many(topic.partitions, 'partition')}{grows}")
 
 

@@ -28,7 +28,7 @@ from app.reporting import Reporting
 from app.transport.membership import FaustMembership
 from app.transport.service import RecountApp, ServiceSettings
 from app.transport.source import KafkaSource
-from app.transport.topics import ChangelogWish, prepare_topics
+from app.transport.topics import ChangelogWish, Topics, prepare_topics
 from app.web.api import build_app
 from app.web.server import WebServer
 from domain.errors import DependencyError, SinkUnavailableError
@@ -78,12 +78,13 @@ async def build_worker(
     wish = ChangelogWish(config.kafka.replication, config.kafka.min_insync_replicas)
     bootstrap = config.kafka.bootstrap_servers
     finals = {table.finals_topic: table.topic for table in tables if table.finals_topic}
-    counts = await prepare_topics(bootstrap, config.app.id, names, wish, finals)
+    ours = Topics(partial(prepare_topics, bootstrap, config.app.id, names, wish, finals))
+    await ours.prepare()
     archive = await _open_archive(config, probe)
     hbase = _hbase(config, probe)
     metrics = Metrics()
     reporting = Reporting(metrics, tables, config.web.idle_timeout.ms / 1000)
-    source = KafkaSource(bootstrap, config.app.id)
+    source = KafkaSource(bootstrap, config.app.id, ours)
     assignment = Assignment(
         topics,
         tables,
@@ -96,7 +97,7 @@ async def build_worker(
     )
     view = WorkerView(assignment, source.end_offset)
     reporting.show_in(view)
-    membership = FaustMembership(counts)
+    membership = FaustMembership(ours.counts)
     web_app = build_app(
         view,
         assignment.tables,
@@ -120,7 +121,7 @@ async def build_worker(
     membership.app = app
     app.count_with(count_agent(assignment, crash))
     source.attach(app)
-    return Worker(app, assignment, source, archive, hbase, view, web, sum(counts.values()), lock)
+    return Worker(app, assignment, source, archive, hbase, view, web, sum(ours.counts.values()), lock)
 
 
 def _unready(membership: FaustMembership, assignment: Assignment) -> str | None:

@@ -16,7 +16,7 @@ import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError, ProducerFenced
 
-from domain.errors import FencedError, RefusedError, TaintedError
+from domain.errors import FencedError, TaintedError
 from domain.probe import Point, Probe, no_probe
 from domain.record import Int64s
 from domain.rows import Row
@@ -216,11 +216,7 @@ class ChangelogReader:
         known = consumer.partitions_for_topic(self._place.topic)
         if known and self._place.partition not in known:
             await consumer.stop()
-            raise RefusedError(
-                f"changelog topic {self._place.topic}",
-                f"it has no partition {self._place.partition}: its source has grown",
-                "Start the worker again: it grows the changelog first",
-            )
+            raise TaintedError(f"{self._place.topic} has no partition {self._place.partition} yet: it is growing")
         consumer.assign([self._place])
         return self
 

@@ -21,6 +21,7 @@ from agents.source import GroupAnswer
 from domain.errors import RefusedError
 
 FENCED_INSTANCE_ID = 82  # aiokafka has no name for it
+FRESH_S = 2.0  # without an answer it assigns what it knows
 REPLACED_S = 1.0  # between tries that lead nowhere, until the process has ended
 ANSWERS = {
     0: GroupAnswer.ACCEPTED,
@@ -141,6 +142,11 @@ class GroupMember(GroupCoordinator):  # type: ignore[misc]
             for topic in self._subscription.subscription.topics
             for partition in self._cluster.partitions_for_topic(topic) or ()
         )
+
+    async def _perform_assignment(self, response: Any) -> Any:
+        """As leader: of all partitions there are now, not of those there were at the last look."""
+        await asyncio.wait([self._client.force_metadata_update()], timeout=FRESH_S)
+        return await super()._perform_assignment(response)
 
     async def _send_req(self, request: Any) -> Any:
         if self._replaced:  # joining once more would take the name back from the one who has it now

@@ -19,4 +19,9 @@ class FaustMembership:
         return {} if self.app is None else self.app.membership()
 
     def partition_count(self, topic: str) -> int | None:
-        return self._counts.get(topic)
+        """What we made ready for, and what others were given since: a new partition is made ready by its owner."""
+        known = self._counts.get(topic)
+        if known is None:
+            return None
+        given = (partition for topics in self.owners().values() for partition in topics.get(topic, ()))
+        return max(known, 1 + max(given, default=-1))

@@ -17,6 +17,7 @@ from app.transport.group import Assignor
 from app.transport.recovery import Assign, RestoreTables
 
 BUFFERED_BATCHES = 8
+METADATA_MS = 30_000  # partitions added to a topic are counted after that long
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class RecountApp(faust.App):  # type: ignore[misc]
             broker_max_poll_interval=30 * 86_400.0,  # paused partitions aren't a sign of death: followers wait for days
             broker_commit_interval=3600.0,  # nothing is acked: our checkpoints are the commits
             consumer_max_fetch_size=1 << 20,
+            consumer_metadata_max_age_ms=METADATA_MS,
         )
 
         @self.on_partitions_revoked.connect  # type: ignore[untyped-decorator]

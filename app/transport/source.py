@@ -17,6 +17,7 @@ from faust.types import TP
 from agents.source import GroupAnswer, Place, SourceRecord
 from app.transport.group import GroupMember
 from app.transport.service import RecountApp
+from app.transport.topics import Topics
 from domain.errors import SinkUnavailableError
 from tables.changelog import Bounds
 
@@ -33,9 +34,10 @@ class KafkaSource:
     Raises `SinkUnavailableError` (ask again) when Kafka doesn't answer in time.
     """
 
-    def __init__(self, bootstrap_servers: str, group: str) -> None:
+    def __init__(self, bootstrap_servers: str, group: str, topics: Topics | None = None) -> None:
         self._bootstrap = bootstrap_servers
         self._group = group
+        self._topics = topics
         self._app: RecountApp | None = None
         self._consumer: AIOKafkaConsumer | None = None
         self._one_reader = asyncio.Lock()
@@ -55,6 +57,10 @@ class KafkaSource:
     async def stop(self) -> None:
         if self._consumer is not None:
             await self._consumer.stop()
+
+    async def prepare(self, place: Place) -> None:
+        if self._topics is not None:
+            await self._topics.cover(place)
 
     async def bounds(self, place: Place) -> Bounds:
         at = TopicPartition(*place)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
 from aiokafka.admin import NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
+from agents.source import Place
 from app.transport.admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
-from domain.errors import DependencyError, RefusedError
+from domain.errors import DependencyError, RefusedError, SinkUnavailableError
 from domain.spec import changelog_topic
 
 log = structlog.get_logger(__name__)
@@ -26,6 +27,29 @@ REQUIRED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTim
 class ChangelogWish:
     replication: int
     min_insync_replicas: int
+
+
+class Topics:
+    """How many partitions each source topic has, and its changelog and finals topics; they grow while we run."""
+
+    def __init__(self, prepare: Callable[[], Awaitable[dict[str, int]]]) -> None:
+        self.counts: dict[str, int] = {}
+        self._prepare = prepare
+        self._one_at_a_time = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """As `prepare_topics`, and raises the same."""
+        self.counts.update(await self._prepare())
+
+    async def cover(self, place: Place) -> None:
+        """Returns when our topics have a partition for this one. Raises `SinkUnavailableError` too: ask again."""
+        async with self._one_at_a_time:
+            if place.partition < self.counts[place.topic]:
+                return
+            log.info("topic has grown", partition=str(place), known=self.counts[place.topic])
+            await self.prepare()
+            if place.partition >= self.counts[place.topic]:
+                raise SinkUnavailableError("Kafka", f"the broker that was asked doesn't list {place} yet")
 
 
 async def prepare_topics(

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Self
+from typing import Protocol, Self
 
 from aiokafka import AIOKafkaProducer
 
@@ -20,6 +20,12 @@ BACK_MS = 2_400_000  # input starts this long ago, so that its clock may run fas
 DEADLINE_S = 30.0
 
 
+class Records(Protocol):
+    """Where a driver's input comes from; asked from its thread."""
+
+    def next(self) -> Sent: ...
+
+
 class Driver:
     """Every tenth tick goes through a transaction, and every other one of those is aborted.
 
@@ -27,12 +33,20 @@ class Driver:
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, *, partitions: int, seed: int, rate: int = 4000, back_ms: int = BACK_MS
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        partitions: int,
+        seed: int,
+        rate: int = 4000,
+        back_ms: int = BACK_MS,
+        records: Records | None = None,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
-        self._rate = rate
-        self._input = Input(seed, partitions, int(time.time() * 1000) - back_ms)
+        self.rate = rate
+        self._input = records or Input(seed, partitions, int(time.time() * 1000) - back_ms)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._main, name="driver")
         self._failed: BaseException | None = None
@@ -82,7 +96,7 @@ class Driver:
             due = time.monotonic()
             tick = 0
             while not self._stop.is_set():
-                records = [self._input.next() for _ in range(int(self._rate * TICK_S))]
+                records = [self._input.next() for _ in range(int(self.rate * TICK_S))]
                 if tick % 10 == 9:
                     await self._transaction(transactional, records, commit=tick % 20 == 9)
                 else:
@@ -118,6 +132,8 @@ async def send(producer: AIOKafkaProducer, topic: str, records: Iterable[Sent]) 
     for record in records:
         by_partition[record.partition].append(record)
     acks = []
+    if not by_partition.keys() <= await producer.partitions_for(topic):  # it has grown
+        await producer.client.force_metadata_update()
     for partition, some in by_partition.items():
         builder = producer.create_batch()
         for one in some:

@@ -48,28 +48,42 @@ def malformed(r: Random, at_ms: int) -> bytes | None:
     )
 
 
+@dataclass(frozen=True)
+class Shares:
+    """Of a thousand records; `jitter_ms` is by how much the others are out of order."""
+
+    malformed: int = 20
+    late: int = 80  # mostly
+    expired: int = 40
+    implausible: int = 5
+    jitter_ms: int = 5_000
+
+
 class Input:
     """Records in order; their clock starts at `base_ms` and goes `step_ms` a record."""
 
-    def __init__(self, seed: int, partitions: int, base_ms: int, step_ms: int = 20) -> None:
+    def __init__(
+        self, seed: int, partitions: int, base_ms: int, step_ms: int = 20, shares: Shares | None = None
+    ) -> None:
         self._random = Random(seed)
-        self._partitions = partitions
+        self._shares = shares or Shares()
+        self.partitions = partitions
         self._at_ms = base_ms
         self._step_ms = step_ms
 
     def next(self) -> Sent:
-        r = self._random
+        r, shares = self._random, self._shares
         self._at_ms += self._step_ms
-        partition = r.randrange(self._partitions)
+        partition = r.randrange(self.partitions)
         chance = r.randrange(1000)
-        if chance < 20:
+        if chance < shares.malformed:
             return Sent(partition, self._at_ms, None, malformed(r, self._at_ms))
-        lag_ms = r.randrange(5_000)
-        if chance < 100:
-            lag_ms = r.randrange(70_000, 170_000)  # mostly late
-        elif chance < 140:
-            lag_ms = r.randrange(300_000, 590_000)  # expired
-        elif chance < 145:
+        lag_ms = r.randrange(shares.jitter_ms)
+        if (kind := chance - shares.malformed) < shares.late:
+            lag_ms = r.randrange(70_000, 170_000)
+        elif (kind := kind - shares.late) < shares.expired:
+            lag_ms = r.randrange(300_000, 590_000)
+        elif kind - shares.expired < shares.implausible:
             lag_ms = r.randrange(610_000, 900_000)  # before max_past: malformed
         event: dict[str, object] = {
             "ts": self._at_ms - lag_ms,

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.e2e.driver import Driver
+from tests.e2e.driver import Driver, Records
 from tests.e2e.monitor import Monitor
 from tests.e2e.verifier import Verifier
 from tests.e2e.workers import Worker
@@ -99,10 +99,12 @@ class Scene:
         return found
 
     @contextmanager
-    def load(self, *, seed: int, rate: int = 4000) -> Iterator[Driver]:
+    def load(self, *, seed: int = 0, rate: int = 4000, records: Records | None = None) -> Iterator[Driver]:
         """Known input and somebody who watches the API, until the block ends."""
         with (
-            Driver(self.bootstrap, self.topic, partitions=self.partitions, seed=seed, rate=rate) as driver,
+            Driver(
+                self.bootstrap, self.topic, partitions=self.partitions, seed=seed, rate=rate, records=records
+            ) as driver,
             Monitor(driver, self.workers, self.tables),
         ):
             yield driver

@@ -213,6 +213,7 @@ class FakeSource:
 
     def __init__(self) -> None:
         self.log = Bounds(0, 1000)
+        self.no_room: Exception | None = None  # for a partition in the changelog
         self.positions: dict[Place, int] = {}
         self.did: list[tuple[str, Place] | tuple[str, Place, int]] = []
         self.group_offsets: dict[Place, int] = {}
@@ -220,6 +221,10 @@ class FakeSource:
         self.asked = 0
         self.gate: asyncio.Event | None = None  # holds the group's answers up
         self.seek_errors: list[Exception] = []
+
+    async def prepare(self, place: Place) -> None:
+        if self.no_room is not None:
+            raise self.no_room
 
     async def bounds(self, place: Place) -> Bounds:
         return self.log

@@ -90,7 +90,7 @@ def test_a_changelog_set_otherwise_names_the_command(setting: str, value: str) -
 def test_a_changelog_of_another_shape() -> None:
     assert "2 copies, not 3" in worst(findings(changelog=CHANGELOG, replication=2)).text
     assert "more partitions than clicks" in worst(findings(changelog=CHANGELOG, partitions=5)).text
-    assert findings(changelog=CHANGELOG, partitions=2)[-1].text.endswith("2 partitions, grows at the next start")
+    assert findings(changelog=CHANGELOG, partitions=2)[-1].text.endswith("2 partitions, grows before they are counted")
 
 
 async def test_the_archive_is_written_synced_and_left_clean(tmp_path: Path) -> None:

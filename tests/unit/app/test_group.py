@@ -11,6 +11,7 @@ from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.protocol.group import JoinGroupRequest
 
+from app.transport import group
 from app.transport.group import FENCED_INSTANCE_ID, GroupMember, Heartbeat
 
 URL = "http://worker-1:6066"
@@ -63,6 +64,28 @@ async def test_what_was_agreed_before_a_restart_may_be_out_of_date(
 ) -> None:
     agreed = SimpleNamespace(url=url, external_topic_distribution=given)
     assert member._outdated(agreed, SimpleNamespace(_url=URL)) is outdated
+
+
+@pytest.mark.parametrize("answers", [True, False], ids=["at once", "never"])
+async def test_a_leader_looks_for_new_partitions_before_it_gives_them_out(
+    member: Any, monkeypatch: pytest.MonkeyPatch, *, answers: bool
+) -> None:
+    monkeypatch.setattr(group, "FRESH_S", 0.1)
+    look = asyncio.get_running_loop().create_future()
+
+    def ask() -> asyncio.Future[bool]:
+        if answers:
+            member._cluster = SimpleNamespace(partitions_for_topic={"clicks": {0, 1, 2}}.get)
+            look.set_result(True)
+        return look
+
+    async def assign(given_out: Any, response: Any) -> Any:
+        return response, given_out._cluster.partitions_for_topic("clicks")
+
+    monkeypatch.setattr(GroupCoordinator, "_perform_assignment", assign)
+    member._client = SimpleNamespace(force_metadata_update=ask)
+    known = {0, 1, 2} if answers else {0, 1}
+    assert await member._perform_assignment("members") == ("members", known)
 
 
 @pytest.mark.parametrize("code", [0, FENCED_INSTANCE_ID], ids=["forgotten", "replaced"])
