@@ -105,8 +105,8 @@ class Assignment:
         return {place: owned.partition for place, owned in tuple(self._owned.items())}
 
     def positions(self) -> dict[Place, int]:
-        """Where reading must go on, of partitions that are counted; others must not be read yet."""
-        return {place: owned.partition.next_offset for place, owned in self._owned.items()}
+        """Where reading must go on, of partitions that are counted; others must not be read yet. From any thread."""
+        return {place: one.next_offset for place, one in self.partitions().items()}
 
     def being_read(self) -> dict[Place, int]:
         """Where each partition stands that should move when there is something to read."""

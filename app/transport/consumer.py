@@ -62,18 +62,21 @@ class BatchThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         try:
             batches = await fetch(consumer, active_partitions, timeout or 0)
         except OffsetOutOfRangeError as err:
-            raise await _out_of_range(consumer, err) from err
+            raise await _out_of_range(consumer, err, self.transport.positions()) from err
         return {TP(batch.topic, batch.partition): [batch] for batch in batches}
 
 
-async def _out_of_range(consumer: Any, error: OffsetOutOfRangeError) -> RefusedError:
-    """We asked for records the log doesn't have: deleted below its start, or it was cut short."""
-    place, position = next(iter(error.args[0].items()))
-    begin = (await consumer.beginning_offsets([place]))[place]
-    name = str(Place(place.topic, place.partition))
+async def _out_of_range(consumer: Any, error: OffsetOutOfRangeError, folded: Mapping[Place, int]) -> RefusedError:
+    """We asked for records the log doesn't have: deleted below its start, or it was cut short.
+
+    What was fetched before and isn't `folded` ends with this process: it belongs to the gap.
+    """
+    at, position = next(iter(error.args[0].items()))
+    begin = (await consumer.beginning_offsets([at]))[at]
+    place = Place(at.topic, at.partition)
     if begin > position:
-        return gap(name, position, begin)
-    return recreated(Place(place.topic, place.partition), f"the log no longer reaches offset {position}")
+        return gap(str(place), min(position, folded.get(place, position)), begin)
+    return recreated(place, f"the log no longer reaches offset {position}")
 
 
 class BatchConsumer(driver.Consumer):  # type: ignore[misc]

@@ -197,10 +197,10 @@ class Verifier:
             expected.finals += len(found)
 
     def _wait_finals(self, topic: str, count: int, deadline_s: float) -> list[tuple[int, str, dict[str, Any]]]:
-        wait_for(f"{count} records in {topic}", lambda: len(self._finals(topic, settled=False)) >= count, deadline_s)
-        return self._finals(topic)
+        wait_for(f"{count} records in {topic}", lambda: len(self.finals(topic, settled=False)) >= count, deadline_s)
+        return self.finals(topic)
 
-    def _finals(self, topic: str, settled: bool = True) -> list[tuple[int, str, dict[str, Any]]]:
+    def finals(self, topic: str, settled: bool = True) -> list[tuple[int, str, dict[str, Any]]]:
         """(partition, key as the oracle writes it, value) of each record."""
         return [
             (partition, base64.b64encode(one.key or b"").decode(), json.loads(one.value or b""))
@@ -322,11 +322,13 @@ class Verifier:
 
     # -- the archive ---------------------------------------------------------------------------
 
-    def check_archive(self, expected: Expected, *, repeats: bool = True) -> None:
+    def check_archive(self, expected: Expected, *, repeats: bool = True, gap: tuple[int, int] | None = None) -> None:
         """Every record's id and bytes; the ledger covers all of it. Workers must have ended.
 
         `repeats`: lines of one id may stand there twice, with the same bytes.
+        `gap`: offsets [first, end) of each partition that were gone before anybody read them.
         """
+        holes = [f"hole: offsets [{gap[0]}, {gap[1]}) are in no ledger line"] if gap else []
         url = self._config["sinks"]["archive"]["url"]
         archive = Archive(ArchiveSettings(url), lambda: int(time.time() * 1000))
         try:
@@ -357,7 +359,7 @@ class Verifier:
             assert repeats or lines == len(want), f"{lines} lines for {len(want)} records"
             for partition, end in self.ends().items():
                 proof = verify_partition(archive.fs, archive.root, self._topic, partition)
-                assert not proof.problems, f"partition {partition}: {proof.problems}"
+                assert proof.problems == holes, f"partition {partition}: {proof.problems}"
                 assert (proof.start, proof.next_offset) == (0, end), f"coverage of partition {partition}"
         finally:
             archive.close(5.0)

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, codec
 from aiokafka.consumer.fetcher import FetchError
 from aiokafka.errors import CorruptRecordException, KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
+from agents.source import Place
 from app.transport.consumer import _out_of_range
 from domain.errors import RefusedError
 from domain.record import Batch
@@ -323,13 +324,15 @@ async def test_records_deleted_before_they_were_read_are_refused_with_the_way_on
     assert isinstance(error, RefusedError)
     assert "records 5 to 19 were deleted from the topic before they were counted" in error.why
     assert f"recount worker --accept-gap {topic}-0:5-19" in error.fix
+    error = await out_of_range(kafka_bootstrap, place, 5, folded=3)
+    assert "records 3 to 19" in str(error), "what was fetched and isn't folded is gone with this process"
     error = await out_of_range(kafka_bootstrap, place, 31)
     assert isinstance(error, RefusedError)
     assert f"topic {topic} was re-created or truncated" in error.what
     assert "no longer reaches offset 31" in error.why
 
 
-async def out_of_range(bootstrap: str, place: TopicPartition, offset: int) -> Exception:
+async def out_of_range(bootstrap: str, place: TopicPartition, offset: int, folded: int | None = None) -> Exception:
     """The error for reading where the log has nothing."""
     from aiokafka.errors import OffsetOutOfRangeError
 
@@ -345,7 +348,7 @@ async def out_of_range(bootstrap: str, place: TopicPartition, offset: int) -> Ex
             return None
 
         error = await wait_until("the broker to refuse the position", refused)
-        return await _out_of_range(consumer, error)
+        return await _out_of_range(consumer, error, {} if folded is None else {Place(*place): folded})
 
 
 def met(consumer: AIOKafkaConsumer, place: TopicPartition, error: Exception) -> list[Batch]:
