@@ -6,7 +6,7 @@ import hashlib
 import logging
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -26,16 +26,26 @@ MAX_MESSAGE_BYTES = 12 * 1024 * 1024
 
 
 class Kafka(JvmService):
-    """A Kafka cluster; `brokers[i]` has node id i + 1."""
+    """A Kafka cluster; `brokers[i]` has node id i + 1.
+
+    With `fronts`, each broker has a second listener at `behind[i]`, and who comes in there is told that the cluster
+    is at these ports: for somebody who stands between clients and brokers.
+    """
 
     name: ClassVar[str] = "kafka"
 
-    def __init__(self, room: Room, brokers: int = 1, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, room: Room, brokers: int = 1, config: Mapping[str, str] | None = None, fronts: Sequence[int] = ()
+    ) -> None:
         super().__init__(room)
         if brokers not in {1, 3}:
             raise ValueError(f"brokers must be 1 or 3, not {brokers}")
+        if len(fronts) not in {0, brokers}:
+            raise ValueError(f"{len(fronts)} fronts for {brokers} broker(s)")
         self.broker_count = brokers
+        self.behind: list[int] = []
         self._config = dict(config or {})
+        self._fronts = tuple(fronts)
         self._ports: list[int] = []
 
     @property
@@ -55,6 +65,7 @@ class Kafka(JvmService):
         log4j.write_text(LOG4J_2)
         template = self._formatted()
         self._ports = [self.room.ports.take() for _ in range(self.broker_count)]
+        self.behind = [self.room.ports.take() for _ in self._fronts]
         controllers = [self.room.ports.take() for _ in range(self.broker_count)]
         voters = ",".join(f"{node}@127.0.0.1:{port}" for node, port in enumerate(controllers, 1))
         heap = f"-Xmx{HEAP_MB if self.broker_count == 1 else HEAP_MB // 2}m"
@@ -63,7 +74,10 @@ class Kafka(JvmService):
             disk = folder / f"broker-{node}"
             _copy_disk(template, disk, node)
             properties = folder / f"broker-{node}.properties"
-            _write(properties, self._node_config(node, port, controller, voters, disk) | self._config)
+            own = self._node_config(node, port, controller, voters, disk)
+            if self._fronts:
+                own = _with_front(own, self.behind[node - 1], self._fronts[node - 1])
+            _write(properties, own | self._config)
             options = (heap, "-XX:+UseG1GC", f"-Dlog4j2.configurationFile={log4j}", *self.archive_options("kafka"))
             argv = [*self.java(*options), "kafka.Kafka", str(properties)]
             probe = partial(probe_broker, f"127.0.0.1:{port}", node)
@@ -126,6 +140,16 @@ class Kafka(JvmService):
             "log.cleaner.backoff.ms": "1000",
             "log.cleaner.dedupe.buffer.size": str(32 * 1024 * 1024),
         }
+
+
+def _with_front(config: Mapping[str, str], port: int, front: int) -> dict[str, str]:
+    return {
+        **config,
+        "listeners": f"{config['listeners']},FRONT://127.0.0.1:{port}",
+        "advertised.listeners": f"{config['advertised.listeners']},FRONT://127.0.0.1:{front}",
+        "listener.security.protocol.map": f"{config['listener.security.protocol.map']},FRONT:PLAINTEXT",
+        "inter.broker.listener.name": "PLAINTEXT",
+    }
 
 
 def probe_cluster(bootstrap_servers: str) -> None:

@@ -3,7 +3,7 @@
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -55,12 +55,15 @@ class Lab:
         """Every server process that was started, by name."""
         return {server.name: server for service in self.services for server in service.servers}
 
-    def kafka(self, brokers: int | None = None, config: Mapping[str, str] | None = None) -> Kafka:
+    def kafka(
+        self, brokers: int | None = None, config: Mapping[str, str] | None = None, fronts: Sequence[int] = ()
+    ) -> Kafka:
         """Return the running Kafka, started at the first call with that many brokers (1 unless told).
 
-        `config` adds to each broker's properties; it counts at the first call only.
+        `config` adds to each broker's properties, `fronts` gives each a second listener that is advertised at that
+        port; both count at the first call only.
         """
-        kafka = self._running("kafka", lambda: Kafka(self._room, brokers or 1, config))
+        kafka = self._running("kafka", lambda: Kafka(self._room, brokers or 1, config, fronts))
         assert isinstance(kafka, Kafka)
         if brokers is not None and brokers != kafka.broker_count:
             raise LabError(f"Kafka already runs with {kafka.broker_count} broker(s), not {brokers}")
