@@ -15,9 +15,12 @@ from app.transport.admin import (
     topic_settings,
     topics_of,
 )
+from app.transport.topics import MAX_BYTES, too_small
 from domain.errors import DependencyError
 from domain.spec import changelog_topic
+from tables.changelog import MAX_MESSAGE_BYTES
 
+BROKERS = "are all brokers up?"
 UNLIMITED_MS = 2**63 - 1
 Settings = Mapping[str, str | None]
 
@@ -55,7 +58,9 @@ def judge(config: Config, cluster: Cluster) -> Iterator[Finding]:
         yield Finding(
             Mark.WRONG,
             f"kafka.replication: {kafka.replication} copies don't fit on {_many(cluster.brokers, 'broker')}",
-            f"set kafka.replication = {cluster.brokers} and kafka.min_insync_replicas = {max(1, cluster.brokers - 1)}",
+            "start the brokers that are missing;"
+            f" or set kafka.replication = {cluster.brokers} and"
+            f" kafka.min_insync_replicas = {max(1, cluster.brokers - 1)}",
         )
     for name, changelog in changelogs.items():
         if name not in cluster.topics:
@@ -71,6 +76,8 @@ def judge(config: Config, cluster: Cluster) -> Iterator[Finding]:
 
 def _source(config: Config, topic: TopicInfo, settings: Settings) -> Iterator[Finding]:
     yield Finding(Mark.OK, f"topic {topic.name}: {_many(topic.partitions, 'partition')}")
+    if topic.in_sync < topic.replication:
+        yield _behind(f"topic {topic.name}", topic)
     servers = config.kafka.bootstrap_servers
     limit = int(settings.get("message.timestamp.after.max.ms") or UNLIMITED_MS)
     if settings.get("message.timestamp.type") == "CreateTime" and limit >= UNLIMITED_MS:
@@ -89,29 +96,51 @@ def _source(config: Config, topic: TopicInfo, settings: Settings) -> Iterator[Fi
 
 
 def _changelog(config: Config, cluster: Cluster, source: str, name: str) -> Iterator[Finding]:
-    topic, settings, kafka = cluster.topics[name], cluster.settings[name], config.kafka
-    found = 0
-    for setting, wanted in (("cleanup.policy", "compact"), ("message.timestamp.type", "LogAppendTime")):
-        if settings.get(setting) != wanted:
-            found += 1
-            fix = alter_topic_command(kafka.bootstrap_servers, name, f"{setting}={wanted}")
-            yield Finding(Mark.WRONG, f"changelog {name}: {setting} is {settings.get(setting)}, not {wanted}", fix)
-    in_sync = int(settings.get("min.insync.replicas") or 1)
-    if in_sync < kafka.min_insync_replicas:
-        found += 1
-        fix = alter_topic_command(kafka.bootstrap_servers, name, f"min.insync.replicas={kafka.min_insync_replicas}")
-        yield Finding(Mark.WRONG, f"changelog {name}: min.insync.replicas is {in_sync}", fix)
-    if topic.replication < kafka.replication:
-        found += 1
-        fix = "add copies with kafka-reassign-partitions.sh, or lower kafka.replication"
-        yield Finding(Mark.WRONG, f"changelog {name}: {topic.replication} copies, not {kafka.replication}", fix)
+    topic, settings = cluster.topics[name], cluster.settings[name]
+    found = [*_changelog_settings(config, name, settings), *_copies(config, topic, settings)]
     if topic.partitions > cluster.topics[source].partitions:
-        found += 1
         fix = f"was {source} made again with fewer? Then start over: recount reset --topic {source}"
-        yield Finding(Mark.WRONG, f"changelog {name}: more partitions than {source}", fix)
+        found.append(Finding(Mark.WRONG, f"changelog {name}: more partitions than {source}", fix))
+    yield from found
     if not found:
         grows = "" if topic.partitions == cluster.topics[source].partitions else ", grows before they are counted"
         yield Finding(Mark.OK, f"changelog {name}: {_many(topic.partitions, 'partition')}{grows}")
+
+
+def _changelog_settings(config: Config, name: str, settings: Settings) -> Iterator[Finding]:
+    kafka = config.kafka
+
+    def wrong(setting: str, wanted: object, why: str = "") -> Finding:
+        fix = alter_topic_command(kafka.bootstrap_servers, name, f"{setting}={wanted}")
+        return Finding(Mark.WRONG, f"changelog {name}: {setting} is {settings.get(setting)}{why}", fix)
+
+    for setting, wanted in (("cleanup.policy", "compact"), ("message.timestamp.type", "LogAppendTime")):
+        if settings.get(setting) != wanted:
+            yield wrong(setting, wanted, f", not {wanted}")
+    if too_small(settings):
+        yield wrong(MAX_BYTES, MAX_MESSAGE_BYTES, ", too little for a checkpoint's batches")
+    if _min_in_sync(settings) < kafka.min_insync_replicas:
+        yield wrong("min.insync.replicas", kafka.min_insync_replicas)
+
+
+def _copies(config: Config, topic: TopicInfo, settings: Settings) -> Iterator[Finding]:
+    least, wanted = _min_in_sync(settings), config.kafka.replication
+    if topic.in_sync < least:
+        what = f"changelog {topic.name}: {topic.in_sync} of {topic.replication} copies in sync, {least} must be"
+        yield Finding(Mark.WRONG, what, BROKERS)
+    elif topic.in_sync < topic.replication:
+        yield _behind(f"changelog {topic.name}", topic)
+    if topic.replication < wanted:
+        fix = "add copies with kafka-reassign-partitions.sh, or lower kafka.replication"
+        yield Finding(Mark.WRONG, f"changelog {topic.name}: {topic.replication} copies, not {wanted}", fix)
+
+
+def _min_in_sync(settings: Settings) -> int:
+    return int(settings.get("min.insync.replicas") or 1)
+
+
+def _behind(what: str, topic: TopicInfo) -> Finding:
+    return Finding(Mark.WARN, f"{what}: a partition has {topic.in_sync} of {topic.replication} copies in sync", BROKERS)
 
 
 def _many(count: int, what: str) -> str:

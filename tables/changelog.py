@@ -14,7 +14,12 @@ from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+)
 
 from domain.errors import FencedError, TaintedError
 from domain.probe import Point, Probe, no_probe
@@ -25,6 +30,7 @@ from tables.fetch import fetch
 
 BATCH_BYTES = 512 << 10
 FETCH_BYTES = 1 << 20  # of each partition restored: those of a whole worker are in memory at once
+MAX_MESSAGE_BYTES = 2 * BATCH_BYTES  # what the topics we write are made to take
 TRANSACTION_TIMEOUT_MS = 15_000
 DROP_POLL_S = 0.1
 FENCED_STATES = "FATAL_ERROR"
@@ -89,15 +95,17 @@ class ChangelogWriter:
         self, producer: AIOKafkaProducer, rows: Sequence[Row], finals: Mapping[str, Sequence[Row]]
     ) -> int:
         await producer.begin_transaction()
-        others = [one for topic, records in finals.items() for one in await self._send(producer, topic, records)]
+        others = [
+            (topic, one) for topic, records in finals.items() for one, _ in await self._send(producer, topic, records)
+        ]
         sent = await self._send(producer, self._topic, rows)
         self._probe(Point.ROWS_SENT)
         # aiokafka would commit past a failed batch: every one is checked before the commit.
-        for future, _ in others:
-            await future
+        for topic, future in others:
+            await _acked(topic, future)
         last = -1
         for future, count in sent:
-            last = (await future).offset + count - 1
+            last = (await _acked(self._topic, future)).offset + count - 1
         self._probe(Point.ROWS_ACKED)
         self._probe(Point.COMMIT_BEGUN)
         await producer.commit_transaction()
@@ -151,6 +159,18 @@ class ChangelogWriter:
         producer, self._producer = self._producer, None
         if producer is not None:
             await drop_producer(producer)
+
+
+async def _acked(topic: str, batch: Awaitable[Any]) -> Any:
+    """Where a batch went. Raises `TaintedError` that says what to do about one that the brokers will never take."""
+    try:
+        return await batch
+    except (MessageSizeTooLargeError, RecordListTooLargeError) as err:
+        raise TaintedError(
+            f"topic {topic} refuses a batch as too large: nothing is committed until its max.message.bytes is raised:"
+            f" kafka-configs.sh --alter --entity-type topics --entity-name {topic}"
+            f" --add-config max.message.bytes={MAX_MESSAGE_BYTES}"
+        ) from err
 
 
 async def drop_producer(producer: AIOKafkaProducer) -> None:

@@ -23,6 +23,7 @@ class TopicInfo:
     name: str
     partitions: int
     replication: int
+    in_sync: int  # copies of the partition that has the fewest
 
 
 @contextlib.asynccontextmanager
@@ -61,6 +62,7 @@ async def topics_of(admin: Any) -> dict[str, TopicInfo]:
             topic["topic"],
             len(topic["partitions"]),
             min((len(partition["replicas"]) for partition in topic["partitions"]), default=0),
+            min((len(partition["isr"]) for partition in topic["partitions"]), default=0),
         )
         for topic in found
     }

@@ -14,12 +14,14 @@ from agents.source import Place
 from app.transport.admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
 from domain.errors import DependencyError, RefusedError, SinkUnavailableError
 from domain.spec import changelog_topic
+from tables.changelog import BATCH_BYTES, MAX_MESSAGE_BYTES
 
 log = structlog.get_logger(__name__)
 
 DEADLINE_S = 30.0
 POLL_S = 0.1
 NO_FINALS: Mapping[str, str] = {}
+MAX_BYTES = "max.message.bytes"
 REQUIRED = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}
 
 
@@ -122,13 +124,23 @@ async def _once_known(admin: object, names: Collection[str]) -> dict[str, TopicI
 
 
 def _settings(wish: ChangelogWish, others: Mapping[str, str]) -> dict[str, str]:
-    return {**others, "min.insync.replicas": str(wish.min_insync_replicas)}
+    return {
+        **others,
+        "min.insync.replicas": str(wish.min_insync_replicas),
+        "max.message.bytes": str(MAX_MESSAGE_BYTES),  # whatever the brokers' own limit is
+    }
+
+
+def too_small(settings: Mapping[str, str | None]) -> bool:
+    """Whether a topic doesn't take the batches that a checkpoint is sent in."""
+    return int(settings.get(MAX_BYTES) or MAX_MESSAGE_BYTES) < BATCH_BYTES
 
 
 def _check(source: str, name: str, found: dict[str, str | None], partitions: int, wanted_partitions: int) -> None:
     wrong = [
         f"{key} is {found.get(key)}, must be {value}" for key, value in REQUIRED.items() if found.get(key) != value
     ]
+    wrong += [f"max.message.bytes is {found.get(MAX_BYTES)}, must be {BATCH_BYTES} or more"] if too_small(found) else []
     if partitions > wanted_partitions:  # topics only grow: this is another one than was counted
         raise RefusedError(
             f"changelog topic {name}",

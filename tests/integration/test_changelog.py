@@ -161,7 +161,7 @@ def large(place: str) -> Callable[[int], list[Row]]:
 async def test_rows_beside_a_refused_batch_are_never_committed(log: Log, place: str) -> None:
     writer = await log.writer()
     await writer.commit(some_rows("kept", 3))
-    with pytest.raises(TaintedError):
+    with pytest.raises(TaintedError, match=r"too large: nothing is committed until its max\.message\.bytes is raised"):
         await writer.commit(large(place)(LIMIT + 1000))
     with pytest.raises(TaintedError):
         await writer.commit(some_rows("later", 1))

@@ -32,6 +32,7 @@ async def test_a_changelog_is_made_for_ever_and_partitioned_like_its_source(
     assert found["cleanup.policy"] == "compact"
     assert found["message.timestamp.type"] == "LogAppendTime"
     assert found["min.insync.replicas"] == "1"
+    assert found["max.message.bytes"] == "1048576"
     async with kafka.admin(kafka_bootstrap) as admin:
         assert (await topics_of(admin))[name].partitions == 3
 
@@ -42,6 +43,7 @@ async def test_a_changelog_is_made_for_ever_and_partitioned_like_its_source(
         ({"cleanup_policy": "delete"}, "cleanup.policy is delete, must be compact"),
         ({"cleanup_policy": "compact,delete"}, "cleanup.policy is compact,delete, must be compact"),
         ({"message_timestamp_type": "CreateTime"}, "message.timestamp.type is CreateTime, must be LogAppendTime"),
+        ({"max_message_bytes": "500000"}, "max.message.bytes is 500000, must be 524288 or more"),
     ],
 )
 async def test_a_changelog_that_could_forget_is_refused(

@@ -20,7 +20,12 @@ SOURCE = {
     "message.timestamp.after.max.ms": "3600000",
     "cleanup.policy": "delete",
 }
-CHANGELOG = {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime", "min.insync.replicas": "2"}
+CHANGELOG = {
+    "cleanup.policy": "compact",
+    "message.timestamp.type": "LogAppendTime",
+    "min.insync.replicas": "2",
+    "max.message.bytes": "1048576",
+}
 LOG = "clicks-clicks-changelog"
 
 
@@ -29,10 +34,11 @@ def findings(
 ) -> list[Finding]:
     topics, settings = {}, {}
     if source is not None:
-        topics["clicks"] = TopicInfo("clicks", 4, 3)
+        topics["clicks"] = TopicInfo("clicks", 4, 3, shape.get("source_in_sync", 3))
         settings["clicks"] = source
     if changelog is not None:
-        topics[LOG] = TopicInfo(LOG, shape.get("partitions", 4), shape.get("replication", 3))
+        copies = shape.get("replication", 3)
+        topics[LOG] = TopicInfo(LOG, shape.get("partitions", 4), copies, shape.get("in_sync", copies))
         settings[LOG] = changelog
     return list(judge(load(), Cluster(brokers, topics, settings)))
 
@@ -78,7 +84,12 @@ def test_a_source_compacted_at_once_warns() -> None:
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("cleanup.policy", "compact,delete"), ("message.timestamp.type", "CreateTime"), ("min.insync.replicas", "1")],
+    [
+        ("cleanup.policy", "compact,delete"),
+        ("message.timestamp.type", "CreateTime"),
+        ("min.insync.replicas", "1"),
+        ("max.message.bytes", "500000"),
+    ],
 )
 def test_a_changelog_set_otherwise_names_the_command(setting: str, value: str) -> None:
     found = worst(findings(changelog={**CHANGELOG, setting: value}))
@@ -91,6 +102,15 @@ def test_a_changelog_of_another_shape() -> None:
     assert "2 copies, not 3" in worst(findings(changelog=CHANGELOG, replication=2)).text
     assert "more partitions than clicks" in worst(findings(changelog=CHANGELOG, partitions=5)).text
     assert findings(changelog=CHANGELOG, partitions=2)[-1].text.endswith("2 partitions, grows before they are counted")
+
+
+def test_copies_that_are_behind_are_told_of_and_too_few_stop_the_counting() -> None:
+    source = worst(findings(changelog=CHANGELOG, source_in_sync=2))
+    assert (source.mark, source.text) == (Mark.WARN, "topic clicks: a partition has 2 of 3 copies in sync")
+    behind = worst(findings(changelog=CHANGELOG, in_sync=2))
+    assert (behind.mark, behind.text) == (Mark.WARN, f"changelog {LOG}: a partition has 2 of 3 copies in sync")
+    too_few = worst(findings(changelog=CHANGELOG, in_sync=1))
+    assert (too_few.mark, too_few.text) == (Mark.WRONG, f"changelog {LOG}: 1 of 3 copies in sync, 2 must be")
 
 
 async def test_the_archive_is_written_synced_and_left_clean(tmp_path: Path) -> None:
