@@ -17,9 +17,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
+    NodeNotReadyError,
     ProducerFenced,
     RecordListTooLargeError,
 )
+from aiokafka.protocol.transaction import EndTxnRequest
 
 from domain.errors import FencedError, TaintedError
 from domain.probe import Point, Probe, no_probe
@@ -78,6 +80,7 @@ class ChangelogWriter:
             acks="all",
         )
         self._producer = producer
+        _end_once(producer)
         await self._bounded("InitProducerId", producer.start())
 
     async def commit(self, rows: Sequence[Row], finals: Mapping[str, Sequence[Row]] = NO_FINALS) -> int:
@@ -159,6 +162,29 @@ class ChangelogWriter:
         producer, self._producer = self._producer, None
         if producer is not None:
             await drop_producer(producer)
+
+
+def _end_once(producer: AIOKafkaProducer) -> None:
+    """Take an EndTxn whose connection broke for the unknown outcome it is, where aiokafka asks again.
+
+    Asked again, the transaction ends, and the first request may come to the broker after that: it is for whatever
+    transaction is open then, and would commit part of a checkpoint. Another epoch keeps it out.
+    """
+    client, send = producer.client, producer.client.send
+
+    async def send_once(node_id: int, request: Any, **options: Any) -> Any:
+        try:
+            return await send(node_id, request, **options)
+        except NodeNotReadyError:
+            raise  # it was not sent
+        except KafkaError as err:
+            if isinstance(request, EndTxnRequest):
+                transaction = producer._txn_manager  # noqa: SLF001 - and does what it does after other fatal answers
+                transaction.fatal_error(err)
+                transaction.wait_for_transaction_end().exception()  # looked at: the commit may have been given up
+            raise
+
+    client.send = send_once
 
 
 async def _acked(topic: str, batch: Awaitable[Any]) -> Any:
