@@ -26,6 +26,7 @@ Result = TypeVar("Result")
 
 DEADLINE_S = 20.0
 ASK_S = 5.0
+REQUEST_TIMEOUT_MS = 5_000  # a broker may hang: the client must notice while we still wait for another's answer
 
 
 class KafkaSource:
@@ -51,6 +52,7 @@ class KafkaSource:
             isolation_level="read_committed",
             auto_offset_reset="none",
             enable_auto_commit=False,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
         )
         await self._bounded(self._consumer.start())
 
@@ -101,7 +103,7 @@ class KafkaSource:
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[Any]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
         try:
             await self._bounded(admin.start())
             yield admin
@@ -181,4 +183,7 @@ class KafkaSource:
             async with asyncio.timeout(DEADLINE_S):
                 return await call
         except (KafkaError, OSError, TimeoutError) as err:
+            if self._consumer is not None:
+                # The client gives up asking a leader that hangs, but does not ask who leads now.
+                self._consumer._client.force_metadata_update()
             raise SinkUnavailableError("Kafka", repr(err)) from err
