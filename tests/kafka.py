@@ -68,9 +68,11 @@ async def admin(bootstrap: str) -> AsyncIterator[Any]:
         await client.close()
 
 
-async def create_topic(bootstrap: str, name: str, partitions: int, configs: Mapping[str, str]) -> None:
+async def create_topic(
+    bootstrap: str, name: str, partitions: int, configs: Mapping[str, str], replication: int = 1
+) -> None:
     async with admin(bootstrap) as client:
-        answer = await client.create_topics([NewTopic(name, partitions, 1, topic_configs=dict(configs))])
+        answer = await client.create_topics([NewTopic(name, partitions, replication, topic_configs=dict(configs))])
         for topic, code, *rest in answer.topic_errors:
             assert code == 0, f"creating {topic}: {code} {rest}"
 

@@ -17,7 +17,8 @@ from tests.waiting import wait_for
 
 TICK_S = 0.05
 BACK_MS = 2_400_000  # input starts this long ago, so that its clock may run fast
-DEADLINE_S = 30.0
+DEADLINE_S = 60.0
+REQUEST_TIMEOUT_MS = 5000  # a broker that is stopped must not stop the input
 
 
 class Records(Protocol):
@@ -89,6 +90,7 @@ class Driver:
 
     async def _send_all(self) -> None:
         options = {"max_batch_size": 1 << 20, "max_request_size": 12 << 20, "enable_idempotence": True}
+        options["request_timeout_ms"] = REQUEST_TIMEOUT_MS
         async with (
             kafka.producer(self._bootstrap, **options) as plain,
             kafka.producer(self._bootstrap, transactional_id=kafka.unique("driver"), **options) as transactional,

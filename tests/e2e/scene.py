@@ -11,8 +11,10 @@ from tests.e2e.driver import Driver, Records
 from tests.e2e.monitor import Monitor
 from tests.e2e.verifier import Verifier
 from tests.e2e.workers import Worker
-from tests.kafka import unique
+from tests.kafka import create_topic, run_apart, unique
+from tests.waiting import wait_for
 
+COUNT_ON_S = 120.0
 HBASE = """
 [sinks.hbase]
 thrift = ["{thrift}"]
@@ -28,8 +30,8 @@ data_dir = "{folder}/data"
 [kafka]
 bootstrap_servers = "{bootstrap}"
 session_timeout = "4s"
-replication = 1
-min_insync_replicas = 1
+replication = {replication}
+min_insync_replicas = {in_sync}
 [[topics]]
 name = "{topic}"
 event_time = {{ field = "ts", format = "epoch_ms" }}
@@ -110,6 +112,19 @@ class Scene:
             yield driver
             driver.stop()
 
+    def wait_counts_on(self, worker: Worker, driver: Driver, deadline_s: float = COUNT_ON_S) -> None:
+        """Until every partition is committed further than now, with input sent meanwhile. It must not end."""
+        before = driver.acked.copy()
+        start = wait_for(f"{worker.name} to tell of all partitions", worker.committed, deadline_s)
+        wait_for("more input", lambda: all(driver.acked[one] > before.get(one, 0) for one in start), deadline_s)
+
+        def further() -> bool:
+            assert worker.running, f"{worker.name} ended:\n{worker.log()[-3000:]}"
+            now = worker.committed()
+            return now.keys() == start.keys() and all(now[one] > start[one] for one in start)
+
+        wait_for("every partition to be counted on", further, deadline_s)
+
     def stop(self, workers: Sequence[Worker] | None = None) -> None:
         """End workers as they promise to end."""
         for worker in workers if workers is not None else self.workers:
@@ -121,11 +136,28 @@ class Scene:
             worker.close()
 
 
-def set_up(bootstrap: str, topic: str, partitions: int, folder: Path, archive: str) -> Scene:
+def set_up(bootstrap: str, topic: str, partitions: int, folder: Path, archive: str, replication: int = 1) -> Scene:
     config = folder / "recount.toml"
     app = unique("app")
-    config.write_text(CONFIG.format(app=app, folder=folder, bootstrap=bootstrap, topic=topic, archive=archive))
+    config.write_text(
+        CONFIG.format(
+            app=app,
+            folder=folder,
+            bootstrap=bootstrap,
+            topic=topic,
+            archive=archive,
+            replication=replication,
+            in_sync=1 + replication // 2,
+        )
+    )
     return Scene(app, topic, partitions, bootstrap, config, folder)
+
+
+def on_its_own_topic(bootstrap: str, folder: Path, partitions: int, replication: int = 1) -> Scene:
+    """A scene on some Kafka, with a topic made for it and a local archive."""
+    topic = unique("clicks")
+    run_apart(create_topic(bootstrap, topic, partitions, {"max.message.bytes": str(12 << 20)}, replication))
+    return set_up(bootstrap, topic, partitions, folder, f"file://{folder}/archive", replication)
 
 
 def without_tables(scene: Scene) -> None:

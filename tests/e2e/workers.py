@@ -104,6 +104,14 @@ class Worker:
             lines = answer.read().decode().splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.split("{")[0].split(" ")[0] == name)
 
+    def committed(self) -> dict[int, int]:
+        """How far every partition is committed, as this worker tells it of all; empty when it can't."""
+        try:
+            found = self.get("/api/v1/partitions")
+        except OSError:
+            return {}
+        return {one["partition"]: one["next_offset"] for one in found["partitions"]} if found["complete"] else {}
+
     def kill(self) -> None:
         """SIGKILL; returns when it is gone."""
         assert self.running, f"{self.name} ended before it was killed:\n{self.log()[-3000:]}"
