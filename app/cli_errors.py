@@ -14,6 +14,7 @@ from domain.errors import (
     ConfigError,
     CorruptRowError,
     DependencyError,
+    DiskError,
     FencedError,
     RecountError,
     RefusedError,
@@ -34,6 +35,7 @@ class ExitCode(IntEnum):
 CODES: tuple[tuple[type[RecountError], ExitCode], ...] = (
     (ConfigError, ExitCode.CONFIG),
     (DependencyError, ExitCode.UNREACHABLE),
+    (DiskError, ExitCode.UNREACHABLE),
     (RetriableError, ExitCode.UNREACHABLE),
     (RefusedError, ExitCode.REFUSED),
     (FencedError, ExitCode.REFUSED),

@@ -6,13 +6,19 @@ import fcntl
 import os
 from pathlib import Path
 
-from domain.errors import RefusedError
+from domain.errors import DiskError, RefusedError
 
 
 class InstanceLock:
-    """Held until the process ends, however it ends. Raises `RefusedError` when another one holds it."""
+    """Held until the process ends, however it ends. Raises `RefusedError` when another one holds it, `DiskError`."""
 
     def __init__(self, folder: Path, instance: str) -> None:
+        try:
+            self._take(folder, instance)
+        except OSError as err:
+            raise DiskError(str(folder), err.strerror or repr(err)) from err
+
+    def _take(self, folder: Path, instance: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:

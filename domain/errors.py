@@ -57,6 +57,15 @@ class DependencyError(RecountError):
         self.fix = fix
 
 
+class DiskError(RecountError):
+    """A local folder can't be written or read: its disk is full or broken. What was in it is a cache of the changelog."""
+
+    def __init__(self, folder: str, reason: str) -> None:
+        super().__init__(f"{folder}: {reason}; make room there or mend the disk, then start the worker again")
+        self.folder = folder
+        self.reason = reason
+
+
 class ConfigError(RecountError):
     """A setting is wrong. `setting` is its dotted name, `fix` what to write instead."""
 

@@ -23,13 +23,14 @@ from rocksdict import (
     WriteOptions,
 )
 
-from domain.errors import RefusedError, TaintedError
+from domain.errors import DiskError, RefusedError, TaintedError
 from domain.rows import Row
 
 LOCAL = b"\x00position"  # never in the changelog: sorts before every versioned row
 WRITE_BUFFER_BYTES = 16 << 20
 ARENA_BYTES = 128 << 10  # what a store takes at its first row: a worker may have a hundred of them
 CORRUPTION = "Corruption"
+DISK_SIGNS = ("IO error", "os error")  # of RocksDB, and of what its binding does beside it
 DAMAGE = (CORRUPTION, "Invalid argument", "No such file")  # what is said of a damaged directory when it is opened
 DAMAGED = "DAMAGED"  # a file in the directory of a store that was found damaged while open
 WHOLE_TABLE = bytes.fromhex("f7cff485b741e288")  # how a table file ends that was written to its end
@@ -82,7 +83,8 @@ class RocksSettings:
 class RocksStore:
     """Rows of one partition. Reads may come from any thread; writes come one at a time.
 
-    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied. Closing waits for
+    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied. Every call raises
+    `DiskError` when the disk is full or fails: of a commit nothing or all is there at the next opening. Closing waits for
     calls under way (the binding would refuse to close, and the directory stay locked); later ones raise
     `StoreClosedError`, a KeyError.
     """
@@ -97,6 +99,10 @@ class RocksStore:
         self._db = self._open()
 
     def _open(self) -> Rdict:
+        with self._disk_told():
+            return self._open_or_empty()
+
+    def _open_or_empty(self) -> Rdict:
         if (self.path / DAMAGED).exists():
             self._discard()
         self.path.mkdir(parents=True, exist_ok=True)
@@ -134,6 +140,17 @@ class RocksStore:
         self.path.rename(gone)
         shutil.rmtree(gone)
 
+    @contextmanager
+    def _disk_told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as err:
+            raise DiskError(str(self.path), err.strerror or repr(err)) from err
+        except Exception as err:
+            if CORRUPTION not in str(err) and any(sign in str(err) for sign in DISK_SIGNS):
+                raise DiskError(str(self.path), str(err)) from err
+            raise
+
     def _options(self) -> Options:
         options = Options(raw_mode=True)
         options.set_disable_auto_compactions(True)  # until the files that were there have been looked at
@@ -158,7 +175,8 @@ class RocksStore:
                 raise StoreClosedError(str(self.path))
             self._calls += 1
         try:
-            yield self._db
+            with self._disk_told():
+                yield self._db
         except Exception as err:
             if CORRUPTION in str(err):
                 self.condemn()
@@ -254,7 +272,8 @@ class RocksStore:
     def wipe(self) -> None:
         """Forget everything."""
         self.close()
-        self._discard()
+        with self._disk_told():
+            self._discard()
         self._loaded = False
         self._db = self._open()
         self._closed = False
@@ -270,8 +289,9 @@ class RocksStore:
             self._closed = True
             self._idle.wait_for(lambda: not self._calls)
         try:
-            self._db.close()
-        except DbClosedError:
+            with self._disk_told():
+                self._db.close()
+        except (DbClosedError, DiskError):  # closed all the same, and what it lacks is in the changelog
             return
         except Exception as err:  # it is closed all the same
             if CORRUPTION not in str(err):

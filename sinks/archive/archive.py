@@ -157,19 +157,27 @@ class PartitionArchive:
         """
         self._check_usable()
         if self._next > self._durable:
-            self._files.write(self._pending, self._of.window_ms)
-            self._archive.probe(Point.LINES_WRITTEN)
-            files = self._files.sync()
-            self._archive.probe(Point.LINES_SYNCED)
-            self._append_to_ledger(files)
-            self._archive.probe(Point.LEDGER_SYNCED)
-            self._files.ledgered()
-            self._pending.clear()
-            self._pending_count = self._pending_digest = self.pending_bytes = 0
-            self._durable = self._next
+            try:
+                self._write_pending()
+            except SinkUnavailableError:
+                # Each try leaves files it gave up: a full disk would get many of them, most of them empty.
+                self._recover_orphans()
+                raise
         self._files.settle(self._of.window_ms, close_before_ms)
         self._recover_orphans()
         return self._durable
+
+    def _write_pending(self) -> None:
+        self._files.write(self._pending, self._of.window_ms)
+        self._archive.probe(Point.LINES_WRITTEN)
+        files = self._files.sync()
+        self._archive.probe(Point.LINES_SYNCED)
+        self._append_to_ledger(files)
+        self._archive.probe(Point.LEDGER_SYNCED)
+        self._files.ledgered()
+        self._pending.clear()
+        self._pending_count = self._pending_digest = self.pending_bytes = 0
+        self._durable = self._next
 
     def close(self) -> int:
         """As `LogSink.close`; what isn't closed within two seconds, and every commit, is left to recovery."""

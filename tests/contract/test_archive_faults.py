@@ -14,7 +14,7 @@ from sinks.archive import archive as archive_module
 from sinks.archive.archive import Archive, ArchiveSettings
 from sinks.archive.background import WORKERS
 from sinks.archive.fs import FileStatus
-from sinks.archive.local import LocalFileSystem
+from sinks.archive.local import LocalFileSystem, LocalHandle
 from sinks.archive.path import open_folder
 from sinks.archive.verify import verify_partition
 from tests.contract.archive_support import T0, TOPIC, WINDOW_MS, Store, batch, ids_of, recover_all, wait_until
@@ -194,3 +194,44 @@ def test_files_given_up_are_recovered_though_every_close_hangs(tmp_path: Path) -
     finally:
         hung.set()
         archive.close(5.0)
+
+
+class FullFileSystem(LocalFileSystem):
+    """Files can be made, but take nothing while it is full."""
+
+    def __init__(self) -> None:
+        self.full = False
+
+    def create(self, path: str) -> LocalHandle:
+        return FullHandle(self, super().create(path))
+
+
+class FullHandle(LocalHandle):
+    def __init__(self, fs: FullFileSystem, made: LocalHandle) -> None:
+        self.__dict__.update(made.__dict__)
+        self._fs = fs
+
+    def write(self, data: bytes) -> None:
+        if self._fs.full:
+            raise SinkUnavailableError("archive", "No space left on device")
+        super().write(data)
+
+
+def test_a_full_disk_does_not_get_more_files_with_every_try(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}/store")
+    fs = FullFileSystem()
+    archive = Archive(ArchiveSettings(store.url), lambda: T0, file_system=fs)
+    archive.background = archive.recoverers = InlineBackground()
+    sink = archive.partition(TOPIC, 0, 0, WINDOW_MS)
+    sink.write(batch(0, [T0, T0 + WINDOW_MS]))
+    assert sink.sync(None) == 2
+    fs.full = True
+    sink.write(batch(2, [T0, T0 + WINDOW_MS, T0 + 2 * WINDOW_MS]))
+    for _ in range(20):
+        with pytest.raises(SinkUnavailableError, match="No space left"):
+            sink.sync(None)
+    assert len(store.open_names()) <= 3, "those of the last try"
+    fs.full = False
+    assert sink.sync(None) == 5
+    assert sink.close() == 5
+    check(store, 5)

@@ -100,6 +100,15 @@ class Scene:
             worker.wait_ready()
         return found
 
+    def set(self, section: str, **settings: str) -> None:
+        """Change settings for the workers started from now on; values as TOML texts."""
+        heading = f"[{section}]\n"
+        before, _, after = self.config.read_text().partition(heading)
+        own, bracket, rest = after.partition("\n[")
+        lines = [line for line in own.splitlines() if line.partition(" = ")[0] not in settings]
+        lines += [f'{name} = "{value}"' for name, value in settings.items()]
+        self.config.write_text(before + heading + "\n".join(lines) + "\n" + bracket.lstrip("\n") + rest)
+
     @contextmanager
     def load(self, *, seed: int = 0, rate: int = 4000, records: Records | None = None) -> Iterator[Driver]:
         """Known input and somebody who watches the API, until the block ends."""

@@ -21,6 +21,7 @@ from domain.errors import (
     ConfigError,
     CorruptRowError,
     DependencyError,
+    DiskError,
     FencedError,
     MalformedRecordError,
     RecountError,
@@ -179,6 +180,7 @@ def test_worker_does_not_start_when_it_would_promise_something_else(
     [
         (ConfigError("app.id", "missing", "add it"), 2, "error: app.id: missing; add it"),
         (DependencyError("Kafka at x:1", "no answer", "start it"), 3, "error: Kafka at x:1: no answer; start it"),
+        (DiskError("/data/w1", "No space left on device"), 3, "error: /data/w1: No space left on device; make room"),
         (SinkUnavailableError("hdfs", "safe mode"), 3, "error: hdfs: safe mode"),
         (TaintedError("commit"), 3, "error: commit"),
         (RefusedError("page_views", "other fingerprint", "recount reset"), 4, "refused: page_views\n  why: other"),

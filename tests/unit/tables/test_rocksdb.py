@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from domain.errors import RefusedError
+from domain.errors import DiskError, RefusedError
 from tables.rocksdb import Position, RocksSettings, RocksStore, StoreClosedError
 
 ROOT = Path(__file__).parents[3]
@@ -177,3 +180,37 @@ def test_a_position_never_outlives_the_rows_loaded_before_it(tmp_path: Path) -> 
     assert store.position() == Position("state", 7)
     assert list(store.scan(b"\x01")) == [(b"\x01b", b"2")]
     store.close()
+
+
+@contextmanager
+def files_no_larger_than(size: int) -> Iterator[None]:
+    """To RocksDB it is a disk that takes no more."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_takes_no_more_is_an_error_that_names_the_folder_and_no_commit_is_torn(tmp_path: Path) -> None:
+    store = opened(tmp_path)
+    committed = 0
+    with files_no_larger_than(100_000):
+        with pytest.raises(DiskError, match=f"{store.path}: IO error: .*File too large"):
+            for number in range(100):
+                both = [(b"\x01c%02d-%d" % (number, part), b"x" * 1500) for part in range(2)]
+                store.commit(both, Position("state", number))
+                committed += 1
+        store.close()
+    assert committed > 10
+    store = opened(tmp_path)
+    assert store.position() == Position("state", committed - 1)
+    assert len(list(store.scan(b"\x01c"))) == 2 * committed
+    store.close()
+
+
+def test_a_disk_that_takes_no_new_store_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    with files_no_larger_than(100), pytest.raises(DiskError, match="clicks-0: .*File too large"):
+        opened(tmp_path)
+    opened(tmp_path).close()

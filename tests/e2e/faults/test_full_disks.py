@@ -1,0 +1,88 @@
+"""No space left: under the local state, and under the archive."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from app.cli_errors import ExitCode
+from tests.e2e.conftest import MakeScene
+from tests.e2e.faults.small_disk import small_disk
+from tests.e2e.workers import Worker
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.e2e
+
+END_S = 30.0
+RATE = 2000
+RETRYING = "sink unavailable, retrying"
+
+
+def counted(worker: Worker) -> int:
+    return sum(one["next_offset"] for one in worker.get("/api/v1/partitions")["partitions"])
+
+
+def archived(worker: Worker) -> int:
+    return sum(one["archive_next_offset"] for one in worker.get("/api/v1/partitions")["partitions"])
+
+
+def assert_ended_for_lack_of_space(worker: Worker, folder: Path) -> None:
+    code = worker.wait(END_S)
+    said = worker.log()
+    assert code == ExitCode.UNREACHABLE, said[-3000:]
+    (last,) = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert last.startswith(f"error: {folder}/{worker.name}"), last
+    assert "No space left on device" in last
+    assert "Traceback" not in said
+
+
+def test_a_full_disk_under_data_dir_ends_the_worker_and_with_room_again_a_restart_is_exact(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    with small_disk(data, "32m") as disk:
+        scene = make_scene()
+        (worker,) = scene.start("w1")
+        with scene.load(seed=71, rate=RATE) as driver:
+            driver.wait_sent(3_000)
+            disk.fill()
+            assert_ended_for_lack_of_space(worker, data)
+            assert any(scene.verifier.committed().values())
+            worker.start()
+            assert_ended_for_lack_of_space(worker, data)
+            disk.make_room()
+            worker.start()
+            worker.wait_ready()
+            driver.wait_sent(driver.total + 3_000)
+        expected = scene.verifier.check_live(worker)
+        scene.stop()
+        scene.verifier.check_stopped(expected)
+
+
+def test_a_full_disk_under_the_archive_pauses_intake_and_with_room_again_it_catches_up(
+    make_scene: MakeScene, tmp_path: Path
+) -> None:
+    archive = tmp_path / "archive"
+    with small_disk(archive, "256m") as disk:
+        scene = make_scene()
+        scene.set("sinks.archive", backlog_bytes="256KiB")
+        (worker,) = scene.start("w1")
+        with scene.load(seed=72, rate=RATE) as driver:
+            wait_for("a first archived record", lambda: archived(worker), 60)
+            disk.fill()
+            wait_for("the intake to pause", lambda: worker.metric("recount_paused") == scene.partitions, 60)
+            standing, sent = counted(worker), driver.total
+            wait_for("more input", lambda: driver.total > sent + 4_000, 60)
+            assert counted(worker) <= standing + 2_000
+            assert worker.metric("recount_archive_errors_total") > 4
+            assert any("No space left on device" in one["reason"] for one in worker.entries(RETRYING))
+            assert worker.metric("recount_archive_backlog_bytes") < 4 * scene.partitions * (256 << 10)
+            print(os.system(f"find {archive} -type f | wc -l; find {archive} -type f -path '*_open*' | wc -l"))
+            disk.make_room()
+            wait_for("the intake to go on", lambda: worker.metric("recount_paused") == 0, 60)
+        expected = scene.verifier.check_live(worker)
+        scene.stop()
+        scene.verifier.check_stopped(expected)
+        print(os.system(f"find {archive} -type f | wc -l; find {archive} -type f -path '*_torn*' | wc -l"))
