@@ -37,7 +37,7 @@ test-unit: $(LOCKED) ## the tests that need no server
 	@$(BIN)/python -m pytest tests/unit $(ARGS)
 
 test-e2e: servers ## the service as processes, killed and paused at every named point; the long ones too
-	@$(BIN)/python -m pytest tests/e2e $(ARGS)
+	@$(BIN)/python -m pytest -m "e2e or long" $(ARGS)
 
 check: $(LOCKED) ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

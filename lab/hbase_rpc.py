@@ -1,6 +1,7 @@
-"""As much of HBase's own protocol as it takes to ask a master how it is: Thrift may be down when it is asked.
+"""As much of HBase's own protocol as it takes to ask a server how it is: Thrift may be down when it is asked.
 
-The protocol: https://hbase.apache.org/book.html#hbase.rpc; the messages: RPC.proto, Master.proto, Procedure.proto.
+The protocol: https://hbase.apache.org/book.html#hbase.rpc; the messages: RPC.proto, Admin.proto, Master.proto,
+Procedure.proto.
 """
 
 import socket
@@ -15,17 +16,17 @@ FINISHED = {5, 6, 7}  # rolled back, success, failed
 
 
 class RemoteError(Exception):
-    """The master answered with an exception; the message is its class."""
+    """The server answered with an exception; the message is its class."""
 
 
-class MasterConnection:
-    """A connection to a master's service. For one thread; to be closed after any error."""
+class RpcConnection:
+    """A connection to one service of a server. For one thread; to be closed after any error."""
 
-    def __init__(self, address: str, timeout_seconds: float) -> None:
+    def __init__(self, address: str, timeout_seconds: float, service: str = "MasterService") -> None:
         host, _, port = address.rpartition(":")
         self._socket = socket.create_connection((host, int(port)), timeout=timeout_seconds)
         user = _bytes_field(1, b"lab")
-        header = _bytes_field(1, user) + _bytes_field(2, b"MasterService")
+        header = _bytes_field(1, user) + _bytes_field(2, service.encode())
         self._socket.sendall(PREAMBLE + struct.pack(">I", len(header)) + header)
 
     def __enter__(self) -> Self:
@@ -60,7 +61,7 @@ class MasterConnection:
         while len(received) < size:
             piece = self._socket.recv(size - len(received))
             if not piece:
-                raise ConnectionResetError("the master hung up")
+                raise ConnectionResetError("the server hung up")
             received += piece
         return received
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -16,6 +17,7 @@ from lab.process import Server
 from lab.service import Room, accepts
 
 NAMENODE = "org.apache.hadoop.hdfs.server.namenode.NameNode"
+ADMIN = "org.apache.hadoop.hdfs.tools.DFSAdmin"
 DATANODE = "org.apache.hadoop.hdfs.server.datanode.DataNode"
 CLUSTER_ID = "recount-lab"
 PROBE_SECONDS = 5.0
@@ -32,7 +34,10 @@ JVM = (
 
 
 class Hdfs(JvmService):
-    """A file system of one DataNode; `client_config` belongs into the configuration of every client."""
+    """A file system of one DataNode; `client_config` belongs into the configuration of every client.
+
+    `config` adds to the hdfs-site.xml of both servers.
+    """
 
     name: ClassVar[str] = "hdfs"
     client_config: ClassVar[dict[str, str]] = {
@@ -40,8 +45,9 @@ class Hdfs(JvmService):
         "dfs.client.block.write.replace-datanode-on-failure.policy": "NEVER",
     }
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: Room, config: Mapping[str, str] | None = None) -> None:
         super().__init__(room)
+        self._config = dict(config or {})
         self._port = self._transfer_port = 0
 
     @property
@@ -64,6 +70,15 @@ class Hdfs(JvmService):
     def conf_directory(self) -> Path:
         """The folder with core-site.xml and hdfs-site.xml, fit for `HADOOP_CONF_DIR` too."""
         return self.room.data / self.name / "conf"
+
+    @property
+    def blocks_directory(self) -> Path:
+        """Where the DataNode keeps its blocks."""
+        return self.room.data / self.name / "blocks"
+
+    def admin(self, *arguments: str) -> None:
+        """Do what `hdfs dfsadmin` with these arguments does."""
+        self.run_tool([*self.java(*JVM, conf=self.conf_directory), ADMIN, *arguments], self.room.temporary)
 
     def _set_up(self, folder: Path) -> tuple[Server, ...]:
         self._port, self._transfer_port = self.room.ports.take(), self.room.ports.take()
@@ -92,7 +107,7 @@ class Hdfs(JvmService):
             (conf / "webapps" / web).mkdir(parents=True)
         (conf / "log4j.properties").write_text(LOG4J_1)
         write_site(conf / "core-site.xml", self._core_site(url))
-        write_site(conf / "hdfs-site.xml", self._hdfs_site(folder))
+        write_site(conf / "hdfs-site.xml", self._hdfs_site(folder) | self._config)
 
     def _core_site(self, url: str) -> dict[str, str]:
         return {
@@ -110,7 +125,7 @@ class Hdfs(JvmService):
             "dfs.namenode.http-address": "127.0.0.1:0",
             "dfs.namenode.datanode.registration.ip-hostname-check": "false",
             "dfs.namenode.safemode.extension": "0",
-            "dfs.datanode.data.dir": (folder / "blocks").as_uri(),
+            "dfs.datanode.data.dir": (folder / self.blocks_directory.name).as_uri(),
             "dfs.datanode.hostname": "127.0.0.1",
             "dfs.datanode.address": f"127.0.0.1:{self._transfer_port}",
             "dfs.datanode.ipc.address": f"127.0.0.1:{self.room.ports.take()}",

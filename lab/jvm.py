@@ -81,15 +81,15 @@ class JvmService(Service):
         return made
 
     def run_tool(self, argv: Sequence[str], folder: Path) -> None:
-        """Run a program of this service to its end, such as one that formats a disk."""
-        log_path = self.room.logs / f"{self.name}-format.log"
+        """Run a program of this service to its end, such as one that formats a disk. Raises `LabError` if it fails."""
+        log_path = self.room.logs / f"{self.name}-tool.log"
         with log_path.open("ab") as log:
             done = subprocess.run(
                 argv, cwd=folder, stdout=log, stderr=subprocess.STDOUT, timeout=TOOL_SECONDS, check=False
             )
         if done.returncode != 0:
             tail = "\n".join(f"  | {line}" for line in tail_of(log_path))
-            raise LabError(f"{self.name}: formatting failed; the last lines of {log_path}:\n{tail}")
+            raise LabError(f"{self.name}: a tool failed; the last lines of {log_path}:\n{tail}")
 
     def _trainee(self) -> Self:
         """Return a service like this one with the usual settings, to learn from what it loads."""

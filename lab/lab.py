@@ -69,18 +69,21 @@ class Lab:
             raise LabError(f"Kafka already runs with {kafka.broker_count} broker(s), not {brokers}")
         return kafka
 
-    def hdfs(self) -> Hdfs:
-        """Return the running HDFS, started at the first call."""
-        hdfs = self._running("hdfs", lambda: Hdfs(self._room))
+    def hdfs(self, config: Mapping[str, str] | None = None) -> Hdfs:
+        """Return the running HDFS, started at the first call.
+
+        `config` adds to hdfs-site.xml; it counts at the first call only.
+        """
+        hdfs = self._running("hdfs", lambda: Hdfs(self._room, config))
         assert isinstance(hdfs, Hdfs)
         return hdfs
 
-    def hbase(self, config: Mapping[str, str] | None = None) -> Hbase:
+    def hbase(self, config: Mapping[str, str] | None = None, region_servers: int = 0) -> Hbase:
         """Return the running HBase, started at the first call, and HDFS before it.
 
-        `config` adds to hbase-site.xml; it counts at the first call only.
+        `config` adds to hbase-site.xml; `region_servers` are processes of their own. Both count at the first call only.
         """
-        hbase = self._running("hbase", lambda: Hbase(self._room, self.hdfs(), config))
+        hbase = self._running("hbase", lambda: Hbase(self._room, self.hdfs(), config, region_servers))
         assert isinstance(hbase, Hbase)
         return hbase
 

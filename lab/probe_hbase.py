@@ -1,12 +1,13 @@
-"""Real requests to HBase: to the master in its own protocol, to the whole through Thrift."""
+"""Real requests to HBase: to master and region servers in their own protocol, to the whole through Thrift."""
 
 import contextlib
+import socket
 
 import happybase
 from thriftpy2.thrift import TException
 
 from lab.errors import NotReadyError
-from lab.hbase_rpc import MasterConnection, RemoteError
+from lab.hbase_rpc import RemoteError, RpcConnection
 from lab.service import accepts
 
 PROBE_SECONDS = 5.0
@@ -43,10 +44,36 @@ def probe_master(address: str) -> None:
     if not accepts(address):
         raise NotReadyError(f"nothing listens at {address}")
     try:
-        with MasterConnection(address, PROBE_SECONDS) as master:
+        with RpcConnection(address, PROBE_SECONDS) as master:
             master.call("ListNamespaces")  # of those that only an initialized master answers
             recovering = master.unfinished_procedures("ServerCrashProcedure")
     except (OSError, RemoteError) as error:
         raise NotReadyError(f"{address}: {type(error).__name__} {error}") from error
     if recovering:
         raise NotReadyError(f"{address}: the master recovers from a crash of its region server")
+
+
+def probe_region_server(address: str) -> None:
+    """Ask a region server who it is; raise `NotReadyError` until its master took it in."""
+    if not accepts(address):
+        raise NotReadyError(f"nothing listens at {address}")
+    try:
+        with RpcConnection(address, PROBE_SECONDS, "AdminService") as server:
+            server.call("GetServerInfo")
+    except (OSError, RemoteError) as error:
+        raise NotReadyError(f"{address}: {type(error).__name__} {error}") from error
+
+
+def probe_zookeeper(address: str) -> None:
+    """Ask ZooKeeper for its state; raise `NotReadyError` unless it serves."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=PROBE_SECONDS) as connection:
+            connection.sendall(b"srvr")
+            answer = b""
+            while piece := connection.recv(4096):
+                answer += piece
+    except OSError as error:
+        raise NotReadyError(f"{address}: {error}") from error
+    if b"Mode: " not in answer:
+        raise NotReadyError(f"{address} answers {answer[:REASON_CHARACTERS]!r}")

@@ -83,10 +83,10 @@ class RocksSettings:
 class RocksStore:
     """Rows of one partition. Reads may come from any thread; writes come one at a time.
 
-    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied. Every call raises
-    `DiskError` when the disk is full or fails: of a commit nothing or all is there at the next opening. Closing waits for
-    calls under way (the binding would refuse to close, and the directory stay locked); later ones raise
-    `StoreClosedError`, a KeyError.
+    Opening a directory that another process holds raises `RefusedError`; a damaged one is emptied. Every call but
+    `close` raises `DiskError` when the disk is full or fails: of a commit nothing or all is there at the next opening.
+    Closing waits for calls under way (the binding would refuse to close, and the directory stay locked); later ones
+    raise `StoreClosedError`, a KeyError.
     """
 
     def __init__(self, path: Path, settings: RocksSettings) -> None:

@@ -42,8 +42,8 @@ class SmallDisk:
 
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[SmallDisk]:
-    """Mounted at a new folder until the block ends. Skips the test where nothing may be mounted."""
-    folder.mkdir()
+    """Mounted at a folder until the block ends. Skips the test where nothing may be mounted."""
+    folder.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "recount-test", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:

@@ -10,12 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from domain.errors import DiskError, RefusedError
 from tables.rocksdb import Position, RocksSettings, RocksStore, StoreClosedError
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).parents[3]
 ROWS = [(b"\x01c%05d" % number, b"%d" % number) for number in range(2_000)]
@@ -86,11 +88,17 @@ def test_a_damaged_file_is_an_error_and_then_an_empty_store(tmp_path: Path, wher
         store.close()
 
 
+def at_rest(store: RocksStore) -> bool:
+    names = ("rocksdb.compaction-pending", "rocksdb.num-running-compactions", "rocksdb.num-running-flushes")
+    return not any(store._db.property_int_value(name) for name in names)
+
+
 def lives(path: Path, count: int) -> Path:
     """A directory after so many kills: its rows are spread over as many files."""
     for life in range(count):
         store = opened(path)
         store.commit([(b"\x01c%05d" % life, b"%d" % life)], Position("state", life))
+        wait_for("compactions to end", partial(at_rest, store))  # a copy isn't as of one moment
         shutil.copytree(path / "clicks-0", path / "dead")
         store.close()
         shutil.rmtree(path / "clicks-0")
@@ -196,12 +204,17 @@ def files_no_larger_than(size: int) -> Iterator[None]:
 def test_a_disk_that_takes_no_more_is_an_error_that_names_the_folder_and_no_commit_is_torn(tmp_path: Path) -> None:
     store = opened(tmp_path)
     committed = 0
+
+    def fill() -> None:
+        nonlocal committed
+        for number in range(100):
+            both = [(b"\x01c%02d-%d" % (number, part), b"x" * 1500) for part in range(2)]
+            store.commit(both, Position("state", number))
+            committed += 1
+
     with files_no_larger_than(100_000):
-        with pytest.raises(DiskError, match=f"{store.path}: IO error: .*File too large"):
-            for number in range(100):
-                both = [(b"\x01c%02d-%d" % (number, part), b"x" * 1500) for part in range(2)]
-                store.commit(both, Position("state", number))
-                committed += 1
+        with pytest.raises(DiskError, match=rf"{store.path}: IO error: .*File too large"):
+            fill()
         store.close()
     assert committed > 10
     store = opened(tmp_path)
@@ -211,6 +224,6 @@ def test_a_disk_that_takes_no_more_is_an_error_that_names_the_folder_and_no_comm
 
 
 def test_a_disk_that_takes_no_new_store_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
-    with files_no_larger_than(100), pytest.raises(DiskError, match="clicks-0: .*File too large"):
+    with files_no_larger_than(100), pytest.raises(DiskError, match=r"clicks-0: .*File too large"):
         opened(tmp_path)
     opened(tmp_path).close()
