@@ -61,7 +61,7 @@ class DiskError(RecountError):
     """A local folder can't be written or read: its disk is full or broken. It holds a cache of the changelog."""
 
     def __init__(self, folder: str, reason: str) -> None:
-        super().__init__(f"{folder}: {reason}; make room there or mend the disk, then start the worker again")
+        super().__init__(f"{folder}: {reason}; make room there, or make it writable, then start again")
         self.folder = folder
         self.reason = reason
 

@@ -299,7 +299,8 @@ def test_a_zombie_adds_nothing_to_files_that_were_recovered_while_it_slept(
         one.signal(signal.SIGCONT)
         wait_shared(stage)
         one.watched = True
-        assert files.open_count() == 0
-        assert files.published() == published, "what the zombie still wrote went nowhere"
+        # It may have opened new ones before it heard that it is one: their lines are repeats.
+        wait_for("files it opened when it woke to be recovered", lambda: files.open_count() == 0, 60)
+        assert published.items() <= files.published().items(), "what it still wrote into these went nowhere"
         print(f"{open_before} files open when it fell asleep, {len(published)} published")
     check(scene, two)
