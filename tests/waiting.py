@@ -21,6 +21,12 @@ def wait_for(what: str, ask: Callable[[], Found | None], deadline_s: float = 30.
     return found
 
 
+def pass_time(what: str, seconds: float) -> None:
+    """For what is wrong only after a while: an outage of half a minute takes half a minute."""
+    end = time.monotonic() + seconds
+    wait_for(what, lambda: time.monotonic() > end, seconds + 10)
+
+
 async def wait_until(what: str, ask: Callable[[], Awaitable[Found | None]], deadline_s: float = 30.0) -> Found:
     """As `wait_for`, on the loop."""
     give_up = time.monotonic() + deadline_s

@@ -112,6 +112,10 @@ class Worker:
             return {}
         return {one["partition"]: one["next_offset"] for one in found["partitions"]} if found["complete"] else {}
 
+    def retried(self) -> list[str]:
+        """Why calls to sinks had to be tried again since the last start."""
+        return [one["reason"] for one in self.entries("sink unavailable, retrying")]
+
     def kill(self) -> None:
         """SIGKILL; returns when it is gone."""
         assert self.running, f"{self.name} ended before it was killed:\n{self.log()[-3000:]}"

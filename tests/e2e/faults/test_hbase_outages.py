@@ -22,13 +22,12 @@ from tests.e2e.faults.test_crash_points import check
 from tests.e2e.faults.test_pauses import stopped
 from tests.e2e.scene import Scene
 from tests.e2e.test_hbase import progress
-from tests.waiting import wait_for
+from tests.waiting import pass_time, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
 OUTAGE_S = 30.0
 RATE = 800
-RETRYING = "sink unavailable, retrying"
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +54,6 @@ def mend(hbase: Hbase) -> None:
         server.resume() if server.running else server.start(wait=False)
     for server in hbase.servers:
         server.wait_ready()
-
-
-def pass_time(what: str, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    wait_for(what, lambda: time.monotonic() > end, seconds + 10)
 
 
 # -- servers lost ----------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ def test_thrift_killed_again_and_again_in_the_middle_of_batches(make_scene: Make
                 pass_time("requests to be on their way", 0.3)
             hbase.thrift.kill()
             hbase.thrift.start()
-    cut_off = [one["reason"] for one in worker.entries(RETRYING) if "connect" not in one["reason"].lower()]
+    cut_off = [reason for reason in worker.retried() if "connect" not in reason.lower()]
     print(f"{KILLS} kills, {len(cut_off)} requests cut off: {sorted(set(cut_off))}")
     assert len(cut_off) >= KILLS // 2, "the kills hit requests under way"
     check(scene, worker, hbase=True)

@@ -22,7 +22,7 @@ from tests.e2e.faults.test_pauses import stopped, wait_shared
 from tests.e2e.scene import Scene
 from tests.e2e.test_kill import owned
 from tests.e2e.workers import Worker
-from tests.waiting import wait_for
+from tests.waiting import pass_time, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
 
@@ -31,7 +31,6 @@ RATE = 1000
 SOFT_LIMIT_S = 60.0  # a lease's: until then HDFS gives the file to no other writer who doesn't recover it
 LARGE, SMALL = "256MiB", "256KiB"  # backlogs that the outage doesn't fill, and fills
 MEMORY_MAX = 64 << 20  # for all that waits, decoded records and lines among it
-RETRYING = "sink unavailable, retrying"
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +67,6 @@ def mend(hdfs: Hdfs) -> None:
         server.start(wait=False)
     for server in hdfs.servers:
         server.wait_ready()
-
-
-def pass_time(what: str, seconds: float) -> None:
-    end = time.monotonic() + seconds
-    wait_for(what, lambda: time.monotonic() > end, seconds + 10)
 
 
 def memory(worker: Worker) -> int:
@@ -180,7 +174,7 @@ def go_through(scene: Scene, hdfs: Hdfs, name: str, outage: Outage) -> Worker:
         counted, archived = positions(worker)
         errors, grown = worker.metric("recount_archive_errors_total"), memory(worker) - memory_before
         assert errors > 2
-        reasons = {one["reason"] for one in worker.entries(RETRYING)}
+        reasons = set(worker.retried())
         assert any(outage.reason in reason.lower() for reason in reasons), reasons
         paused = worker.metric("recount_paused")
         if outage.backlog == SMALL:
