@@ -53,6 +53,7 @@ def test_a_full_disk_under_data_dir_ends_the_worker_and_with_room_again_a_restar
         scene.verifier.check_stopped(expected)
 
 
+@pytest.mark.long
 def test_a_full_disk_under_the_archive_pauses_intake_and_with_room_again_it_catches_up(
     make_scene: MakeScene, tmp_path: Path
 ) -> None:
