@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from enum import Enum
+from pathlib import Path
 from typing import TypeVar
 
 from domain.errors import SinkUnavailableError
@@ -21,21 +23,27 @@ class Fault(Enum):
 
 
 class FaultyFileSystem:
-    """Fails at call number `at` only; with `dead`, at every later one too, as for a process that is killed there."""
+    """Fails at call number `at` only; with `dead`, at every later one too, as for a process that is killed there.
 
-    def __init__(self, inner: FileSystem, at: int = -1, fault: Fault = Fault.BEFORE, *, dead: bool = False) -> None:
+    With `forgets` (on local files) a writer that lets go without a close leaves no byte more than it had synced.
+    """
+
+    def __init__(
+        self, inner: FileSystem, at: int = -1, fault: Fault = Fault.BEFORE, *, dead: bool = False, forgets: bool = False
+    ) -> None:
         self._inner = inner
         self._at = at
         self._fault = fault
         self._dead = dead
+        self._forgets = forgets
         self.calls = 0
-        self.handles: list[FileHandle] = []
+        self.handles: list[FaultyHandle] = []
 
     def create(self, path: str) -> FileHandle:
-        return self._handle(lambda: self._inner.create(path))
+        return self._handle(path, lambda: self._inner.create(path))
 
     def append(self, path: str) -> FileHandle:
-        return self._handle(lambda: self._inner.append(path))
+        return self._handle(path, lambda: self._inner.append(path))
 
     def recover_lease(self, path: str) -> bool:
         return self.call(lambda: self._inner.recover_lease(path))
@@ -78,30 +86,42 @@ class FaultyFileSystem:
         for handle in self.handles:
             handle.abort()
 
-    def _handle(self, open_file: Callable[[], FileHandle]) -> FileHandle:
-        def opened() -> FileHandle:
-            inner = open_file()
-            self.handles.append(inner)
-            return inner
+    def _handle(self, path: str, open_file: Callable[[], FileHandle]) -> FileHandle:
+        def opened() -> FaultyHandle:
+            handle = FaultyHandle(self, open_file(), path, forgets=self._forgets)
+            self.handles.append(handle)
+            return handle
 
-        return FaultyHandle(self, self.call(opened))
+        return self.call(opened)
 
 
 class FaultyHandle:
-    def __init__(self, fs: FaultyFileSystem, inner: FileHandle) -> None:
+    def __init__(self, fs: FaultyFileSystem, inner: FileHandle, path: str, *, forgets: bool) -> None:
         self._fs = fs
         self._inner = inner
+        self._path = Path(path)
+        self._forgets = forgets
+        self._synced: int | None = None  # length, once something was written after it
 
     def write(self, data: bytes) -> None:
+        if self._synced is None:
+            self._synced = self._path.stat().st_size
         self._fs.call(lambda: self._inner.write(data), lambda: self._inner.write(data[: len(data) // 2]))
 
     def sync(self) -> None:
-        self._fs.call(self._inner.sync)
+        self._fs.call(lambda: self._kept(self._inner.sync))
 
     def close(self) -> None:
-        self._fs.call(self._inner.close)
+        self._fs.call(lambda: self._kept(self._inner.close))
+
+    def _kept(self, work: Callable[[], None]) -> None:
+        work()
+        self._synced = None
 
     def abort(self) -> None:
+        if self._forgets and self._synced is not None:
+            os.truncate(self._path, self._synced)
+        self._synced = None
         self._inner.abort()
 
 

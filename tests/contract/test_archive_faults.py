@@ -76,12 +76,16 @@ def count_calls(path: Path) -> int:
     return fs.calls
 
 
-@pytest.mark.parametrize("dead", [False, True], ids=["one call fails", "the process dies"])
+@pytest.mark.parametrize(
+    ("dead", "forgets"),
+    [(False, False), (True, False), (True, True)],
+    ids=["one call fails", "the process dies", "and takes what was not synced"],
+)
 @pytest.mark.parametrize("fault", list(Fault))
-def test_progress_is_covered_whichever_call_fails(tmp_path: Path, fault: Fault, dead: bool) -> None:
+def test_progress_is_covered_whichever_call_fails(tmp_path: Path, fault: Fault, dead: bool, forgets: bool) -> None:
     for at in range(count_calls(tmp_path)):
         store = Store(f"file://{tmp_path}/{at}")
-        fs = FaultyFileSystem(LocalFileSystem(), at, fault, dead=dead)
+        fs = FaultyFileSystem(LocalFileSystem(), at, fault, dead=dead, forgets=forgets)
         progress = work(faulty_archive(store, fs))
         fs.release()
         if not dead:

@@ -171,6 +171,19 @@ async def test_rows_beside_a_refused_batch_are_never_committed(log: Log, place: 
     assert await log.stranger() == some_rows("kept", 3) + some_rows("next", 1)
 
 
+async def test_rows_beside_finals_that_are_refused_are_never_committed(log: Log, make_topic: MakeTopic) -> None:
+    finals = make_topic(max_message_bytes="1000")
+    writer = await log.writer()
+    with pytest.raises(TaintedError):
+        await writer.commit(some_rows("views", 3), {finals: [(b"a", b"x" * 2000)]})
+    await writer.close()
+    following = await log.writer()
+    await following.commit(some_rows("next", 1), {finals: [(b"a", b"1")]})
+    assert await log.stranger() == some_rows("next", 1)
+    sent = await kafka.read_topic(log.settings.bootstrap_servers, finals, settled=True)
+    assert [one.value for one in sent[0]] == [b"1"]
+
+
 async def test_a_row_no_request_holds_is_never_committed_in_part(log: Log) -> None:
     writer = await log.writer()
     with pytest.raises(TaintedError):

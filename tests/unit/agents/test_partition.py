@@ -214,3 +214,32 @@ def test_windows_a_gap_can_touch_are_partial_those_counted_before_it_too(store: 
     partition.fold(batch(13, "d", step_ms=0))
     commit(partition)
     assert partial(store)[0] is False
+
+
+def test_a_new_owner_goes_on_from_the_stream_time_that_was_committed(store: RocksStore) -> None:
+    partition = Partition(TOPIC, 0, store, STATE_ID, [table()])
+    partition.fold(batch(0, "a", step_ms=0))
+    partition.fold(batch(1, "b", step_ms=VIEWS.window_ms + VIEWS.grace_ms))
+    committed = commit(partition).tables[0].progress
+    again = Partition(TOPIC, 0, store, STATE_ID, [TableFold.resume(VIEWS, committed, None)])
+    again.fold(batch(2, "c", step_ms=0))  # into the first window, which had closed
+    progress = commit(again).tables[0].progress
+    assert progress.tallies == {"on_time": 2, "late": 1}
+    assert progress.stream_time == committed.stream_time
+
+
+def test_a_table_that_is_behind_has_a_stream_time_of_its_own(store: RocksStore) -> None:
+    ahead = table()
+    partition = Partition(TOPIC, 0, store, STATE_ID, [ahead])
+    log = [batch(0, "a", step_ms=0), batch(1, "b", step_ms=0), batch(2, "c", step_ms=10 * VIEWS.window_ms)]
+    for one in log:
+        partition.fold(one)
+    commit(partition)
+    # Added later, it backfills while the other waits: what the other has seen makes nothing late here.
+    both = [TableFold.resume(VIEWS, ahead.committed, None), table(UNIQUE)]
+    again = Partition(TOPIC, 0, store, STATE_ID, both)
+    for one in log:
+        again.fold(one)
+    progress = [one.progress for one in commit(again).tables]
+    assert [one.tallies for one in progress] == [{"on_time": 3}, {"on_time": 3}]
+    assert progress[0].stream_time == progress[1].stream_time
