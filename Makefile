@@ -9,7 +9,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 
-.PHONY: help setup servers demo test test-unit test-e2e check format bench lock clean
+.PHONY: help setup servers demo test test-unit test-e2e test-mutants check format bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -38,6 +38,9 @@ test-unit: $(LOCKED) ## the tests that need no server
 
 test-e2e: servers ## the service as processes, killed and paused at every named point; the long ones too
 	@$(BIN)/python -m pytest -m "e2e or long" $(ARGS)
+
+test-mutants: servers ## every mechanism switched off, one at a time: its tests must fail (ARGS="--only fence")
+	@$(BIN)/python -m tests.mutants $(ARGS)
 
 check: $(LOCKED) ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .

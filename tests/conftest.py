@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from tests.kafka import MakeTopic, create_topic, run_apart, unique
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("recount", deadline=None)
 settings.load_profile("recount")
+SERVERS = {"kafka": "LAB_KAFKA", "hdfs": "LAB_HDFS", "hbase": "LAB_HBASE"}
+"""Environment: addresses of servers that outlive the session, for many sessions on one lab."""
+KAFKA_CONFIG = {"broker.session.timeout.ms": "60000"}  # paused by one test, it must not be fenced for the next one
 
 
 @pytest.fixture(scope="session")
@@ -23,21 +27,25 @@ def lab() -> Iterator[Lab]:
         yield running
 
 
-@pytest.fixture(scope="session")
-def kafka_bootstrap(lab: Lab) -> str:
-    # A broker paused by one test must not be fenced when the next one asks it.
-    return lab.kafka(config={"broker.session.timeout.ms": "60000"}).bootstrap_servers
+def _lab(request: pytest.FixtureRequest) -> Lab:
+    lab: Lab = request.getfixturevalue("lab")
+    return lab
 
 
 @pytest.fixture(scope="session")
-def hdfs_url(lab: Lab) -> str:
-    return lab.hdfs().url
+def kafka_bootstrap(request: pytest.FixtureRequest) -> str:
+    return os.environ.get(SERVERS["kafka"]) or _lab(request).kafka(config=KAFKA_CONFIG).bootstrap_servers
 
 
 @pytest.fixture(scope="session")
-def hbase_thrift(lab: Lab) -> str:
+def hdfs_url(request: pytest.FixtureRequest) -> str:
+    return os.environ.get(SERVERS["hdfs"]) or _lab(request).hdfs().url
+
+
+@pytest.fixture(scope="session")
+def hbase_thrift(request: pytest.FixtureRequest) -> str:
     """host:port of an HBase Thrift1 server."""
-    return lab.hbase().address
+    return os.environ.get(SERVERS["hbase"]) or _lab(request).hbase().address
 
 
 @pytest.fixture(scope="session")

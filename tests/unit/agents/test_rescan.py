@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from agents.rescan import Rescan
 from domain.errors import CorruptRowError
 from domain.keys import encode_key
 from domain.rows import parse_key, unpack_cell
-from tables.rocksdb import Position, RocksStore, StoreClosedError
+from tables.rocksdb import Glimpse, Position, RocksStore, StoreClosedError
 from tests.unit.agents.fakes import STATE_ID, TOPIC, UNIQUE, VIEWS, batch, open_store
 
 
@@ -89,6 +90,25 @@ def test_a_chunk_is_true_at_the_offset_it_was_read_at(counted: Counted, monkeypa
     assert len(chunks) == 3
     assert len(set(chunks)) > 1, "not all of one moment"
     assert scan.progress.next_offset == 3, "that of the beginning"
+
+
+def test_a_checkpoint_right_after_a_read_does_not_raise_the_version_of_what_was_read(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted.count("abc")
+    store = counted.partition.store
+    scan = Rescan(store, "views", 0)
+    read = store.read
+
+    def read_then_count(*arguments: Any, **options: Any) -> Glimpse:
+        glimpse = read(*arguments, **options)
+        counted.count("abc")
+        return glimpse
+
+    monkeypatch.setattr(store, "read", read_then_count)
+    for chunk in scan.cells():
+        values = {unpack_cell(value).on_time for _, value in chunk.rows if value is not None}
+        assert {3 * value for value in values} == {chunk.next_offset}
 
 
 def test_a_store_closed_between_two_chunks_ends_it(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
