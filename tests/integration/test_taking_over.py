@@ -163,6 +163,22 @@ async def test_progress_of_a_new_table_is_committed_before_its_first_record(scen
         assert (progress_of(owner), progress_of(owner, UNIQUE)) == (3, 0)
 
 
+async def test_a_new_table_beside_rows_ahead_of_progress_leaves_them_to_be_told(scene: Scene) -> None:
+    """Nothing was folded yet when its owner died: the next one must find the same rows ahead."""
+    await scene.counted(batch(0, "abc"))
+    async with scene.opened() as owner:
+        owner.partition.fold(batch(3, "ab"))
+        torn = owner.partition.cut()
+        assert torn is not None
+        await owner.writer.commit([row for row in torn.encode(owner.store).rows if row[0][1:2] == Kind.CELL.value])
+    for _ in range(2):
+        async with scene.opened((VIEWS, UNIQUE), folder=MINE) as owner:
+            ahead = owner.partition.tables[0].ahead
+            assert ahead is not None
+            assert (len(ahead.cells), ahead.until) == (2, 4)
+            assert not owner.partition.settled
+
+
 async def test_a_log_that_begins_above_0_is_cut_at_its_start(scene: Scene) -> None:
     source = FakeSource()
     source.log = Bounds(7, 1000)

@@ -6,6 +6,7 @@ A mutant that survives is a missing test.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -80,6 +81,7 @@ def main() -> int:
     if given.table:
         print(table(MECHANISMS))
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the runs under way and the servers end too
     mutants = chosen(given.only)
     killed = 0
     for mutant, dead, why, took_s in run_all(mutants):

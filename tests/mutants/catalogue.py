@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from tests.mutants.archive import ARCHIVING
 from tests.mutants.commits import COMMITS
 from tests.mutants.counting import COUNTING
-from tests.mutants.sinks import SINKS
+from tests.mutants.hbase import HBASE
+from tests.mutants.takeover import TAKEOVER
 
-MECHANISMS = (*COUNTING, *COMMITS, *SINKS)
+MECHANISMS = (*TAKEOVER, *COUNTING, *COMMITS, *ARCHIVING, *HBASE)

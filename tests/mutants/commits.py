@@ -1,4 +1,4 @@
-"""Mutants of the commit, of taking a partition over, and of losing it."""
+"""Mutants of the commit, and of what comes before the first one."""
 
 from __future__ import annotations
 
@@ -6,115 +6,10 @@ from tests.mutants.mutant import Mechanism, Mutant
 
 PARTITION = "agents/partition.py"
 OPENING = "agents/opening.py"
-ASSIGNMENT = "agents/assignment.py"
-RESTORE = "tables/restore.py"
 CHANGELOG = "tables/changelog.py"
 UNIT = "tests/unit/agents"
 TAKING_OVER = "tests/integration/test_taking_over.py"
 LOG = "tests/integration/test_changelog.py"
-RESTORED = "tests/integration/test_restore.py"
-
-FENCE = Mechanism(
-    "fence",
-    (
-        Mutant(
-            "fence-after-restore",
-            "InitProducerId comes after the restore",
-            OPENING,
-            (
-                ("            await writer.fence()", "            pass"),
-                ("            # 3. What progress says", "            await writer.fence()\n            #"),
-            ),
-            (f"{TAKING_OVER}::test_the_owner_before_is_fenced_before_anything_is_restored",),
-        ),
-        Mutant(
-            "fence-id",
-            "the transactional id is another one each time",
-            CHANGELOG,
-            (('return f"{app}.{topic}.{partition}"', 'return f"{app}.{topic}.{partition}.{time.time_ns()}"'),),
-            (f"{LOG}::test_whoever_fences_last_is_the_only_writer",),
-        ),
-        Mutant(
-            "fence-tainted",
-            "a writer goes on after an unclean end",
-            CHANGELOG,
-            (("        if self._tainted:", "        if False:"),),
-            (f"{LOG}::test_whoever_fences_last_is_the_only_writer",),
-        ),
-    ),
-)
-
-HEARTBEAT = Mechanism(
-    "group asked before a second fence",
-    (
-        Mutant(
-            "heartbeat-not-asked",
-            "a fenced owner initialises again without asking the group",
-            ASSIGNMENT,
-            (("if ask and not await self._still_ours(place, epoch):", "if False:"),),
-            (f"{UNIT}/test_assignment.py::test_what_the_group_does_not_accept_is_not_initialised_and_ends_the_worker",),
-        ),
-        Mutant(
-            "heartbeat-any-answer",
-            "any answer of the group is taken for a yes",
-            "agents/fencing.py",
-            (("if answer is GroupAnswer.ACCEPTED or answer is None:", "if True:"),),
-            (f"{UNIT}/test_assignment.py::test_what_the_group_does_not_accept_is_not_initialised_and_ends_the_worker",),
-        ),
-        Mutant(
-            "heartbeat-silence",
-            "no answer is taken for a yes",
-            "agents/fencing.py",
-            (("            await asyncio.sleep(backoff_s)", "            return GroupAnswer.ACCEPTED"),),
-            (f"{UNIT}/test_assignment.py::test_no_answer_is_asked_again_and_never_taken_for_a_yes",),
-        ),
-    ),
-)
-
-REPLACED = Mechanism(
-    "a replaced static member ends",
-    (
-        Mutant(
-            "replaced-goes-on",
-            "a replaced worker waits for its rebalance",
-            "agents/fencing.py",
-            (("if answer is GroupAnswer.REPLACED:", "if False:"),),
-            (f"{UNIT}/test_assignment.py::test_a_replaced_instance_ends_at_once",),
-        ),
-        Mutant(
-            "replaced-joins",
-            "a forgotten member joins again without asking who has its name",
-            "app/transport/group.py",
-            (("not self.member_id and self._joined is not None:", "False:"),),
-            ("tests/unit/app/test_group.py::test_a_forgotten_member_asks_before_it_joins_again",),
-        ),
-    ),
-)
-
-EPOCH = Mechanism(
-    "a restore ends with its assignment",
-    (
-        Mutant(
-            "epoch-outlasted",
-            "a restore that outlasts a revoke is kept",
-            ASSIGNMENT,
-            (
-                (
-                    "                        if self._epoch == epoch:\n                            self._own",
-                    "                        if True:\n                            self._own",
-                ),
-            ),
-            (f"{UNIT}/test_assignment.py::test_a_restore_that_outlasts_a_revoke_is_given_back",),
-        ),
-        Mutant(
-            "epoch-lock",
-            "a cancelled restore may fence its successor",
-            ASSIGNMENT,
-            (("return self._locks.setdefault(place, asyncio.Lock())", "return asyncio.Lock()"),),
-            (f"{UNIT}/test_assignment.py::test_a_cancelled_restore_gives_way_to_its_successor_in_order",),
-        ),
-    ),
-)
 
 BEFORE_H = Mechanism(
     "nothing before H",
@@ -137,6 +32,25 @@ BEFORE_H = Mechanism(
                 ),
             ),
             (f"{UNIT}/test_partition.py::test_nothing_is_cut_before_the_fold_has_passed_the_rows_that_are_ahead",),
+        ),
+        Mutant(
+            "before-h-new-table",
+            "beside rows ahead a new table's progress brings a position",
+            OPENING,
+            (
+                (
+                    "position = None if any(table.ahead for table in partition.tables) else Position",
+                    "position = Position",
+                ),
+            ),
+            (f"{TAKING_OVER}::test_a_new_table_beside_rows_ahead_of_progress_leaves_them_to_be_told",),
+        ),
+        Mutant(
+            "before-h-all-progress",
+            "with a new table's progress that of the others is written again",
+            OPENING,
+            (("progress_rows() if store.get(row[0]) is None]", "progress_rows()]"),),
+            (f"{TAKING_OVER}::test_a_new_table_beside_rows_ahead_of_progress_leaves_them_to_be_told",),
         ),
         Mutant(
             "before-h-answered",
@@ -178,6 +92,24 @@ FUTURES = Mechanism(
             CHANGELOG,
             (("            await future\n", "            del future\n"),),
             (f"{LOG}::test_rows_beside_finals_that_are_refused_are_never_committed",),
+        ),
+    ),
+)
+
+DEADLINE = Mechanism(
+    "every producer call has a deadline",
+    (
+        Mutant(
+            "deadline",
+            "a commit is waited for without end",
+            CHANGELOG,
+            (
+                (
+                    "timeout(self._settings.request_timeout_ms / 1000):\n                return await call",
+                    "timeout(None):\n                return await call",
+                ),
+            ),
+            (f"{UNIT}/test_checkpointer.py::test_a_commit_slower_than_the_request_timeout_fails",),
         ),
     ),
 )
@@ -246,161 +178,24 @@ HALF_DONE = Mechanism(
     ),
 )
 
-READ_COMMITTED = Mechanism(
-    "read_committed restore",
+RESET = Mechanism(
+    "a reset is marked, and renews the state id",
     (
         Mutant(
-            "read-committed-restore",
-            "open and aborted transactions are restored",
-            CHANGELOG,
-            (('isolation_level="read_committed"', 'isolation_level="read_uncommitted"'),),
-            (f"{RESTORED}::test_open_and_aborted_transactions_are_not_restored",),
+            "reset-mark",
+            "a reset begins without a mark",
+            "tables/reset.py",
+            (("commit([*marks(self._tables, state_id), *renewed(", "commit([*renewed("),),
+            ("tests/unit/tables/test_reset.py::test_the_mark_comes_first_and_goes_last",),
         ),
         Mutant(
-            "read-committed-source",
-            "aborted records of the source are counted",
-            "app/transport/fetch.py",
-            (("batch.is_transactional and batch.producer_id in fetched._aborted_producers:", "False:"),),
-            ("tests/integration/test_transport.py::test_commits_aborts_and_interleaved_transactions",),
+            "reset-state-id",
+            "what stays keeps its state id",
+            "tables/reset.py",
+            (("else with_state_id(value, state_id)) for", "else value) for"),),
+            ("tests/unit/tables/test_reset.py::test_what_stays_gets_a_new_state_id_twice_and_keeps_all_else",),
         ),
     ),
 )
 
-STATE_ID = Mechanism(
-    "state id",
-    (
-        Mutant(
-            "state-id-other",
-            "a directory of another changelog is used",
-            RESTORE,
-            (("if local is not None and state_id != local.state_id:", "if False:"),),
-            (
-                f"{RESTORED}::test_a_directory_of_another_state_is_wiped",
-                f"{RESTORED}::test_a_directory_from_before_a_reset_brings_no_row_back",
-            ),
-        ),
-        Mutant(
-            "state-id-position",
-            "a position outside the log is used",
-            RESTORE,
-            (("local is not None and bounds.begin <= local.offset < bounds.end:", "local is not None:"),),
-            (f"{RESTORED}::test_a_directory_at_a_position_outside_the_log_is_wiped",),
-        ),
-        Mutant(
-            "state-id-wipe",
-            "a directory that can't be used is not emptied",
-            RESTORE,
-            (("    await asyncio.to_thread(store.wipe)", "    pass"),),
-            (f"{RESTORED}::test_a_directory_of_another_state_is_wiped",),
-        ),
-    ),
-)
-
-BYTE_FOR_BYTE = Mechanism(
-    "rows restored byte for byte",
-    (
-        Mutant(
-            "rows-unknown",
-            "rows of other versions are left out",
-            RESTORE,
-            (("for _, key, value in chunk]", "for _, key, value in chunk if parse_key(key)]"),),
-            (f"{RESTORED}::test_rows_of_other_versions_and_tables_are_kept_byte_for_byte",),
-        ),
-        Mutant(
-            "rows-tombstones",
-            "tombstones are left out",
-            RESTORE,
-            (("for _, key, value in chunk]", "for _, key, value in chunk if value is not None]"),),
-            (f"{RESTORED}::test_tombstones_remove_rows",),
-        ),
-    ),
-)
-
-COMPACT_ONLY = Mechanism(
-    "compact-only changelog",
-    (
-        Mutant(
-            "compact-only",
-            "a changelog that forgets is used",
-            "app/transport/topics.py",
-            (('REQUIRED = {"cleanup.policy": "compact", ', "REQUIRED = {"),),
-            ("tests/integration/test_topics.py::test_a_changelog_that_could_forget_is_refused",),
-        ),
-        Mutant(
-            "compact-only-partitions",
-            "a changelog doesn't grow with its source",
-            "app/transport/topics.py",
-            (("if known[name].partitions < known[source].partitions", "if False"),),
-            ("tests/integration/test_topics.py::test_a_changelog_grows_with_its_source",),
-        ),
-    ),
-)
-
-REFUSALS = Mechanism(
-    "checks of progress against the source",
-    (
-        Mutant(
-            "check-witness",
-            "the last record counted may be another one now",
-            OPENING,
-            (
-                (
-                    "if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):",
-                    "if False:",
-                ),
-            ),
-            (f"{TAKING_OVER}::test_another_record_at_the_last_offset_counted_is_another_log",),
-        ),
-        Mutant(
-            "check-end",
-            "the log may end before what was counted",
-            OPENING,
-            (("        if furthest > bounds.end:", "        if False:"),),
-            (f"{TAKING_OVER}::test_a_log_that_ends_before_what_was_counted_is_another_one",),
-        ),
-        Mutant(
-            "check-gap",
-            "records deleted before they were counted are passed over",
-            OPENING,
-            (("        if bounds.begin > partition.next_offset:", "        if False:"),),
-            (f"{TAKING_OVER}::test_records_deleted_before_they_were_counted_are_a_gap",),
-        ),
-        Mutant(
-            "check-fingerprint",
-            "settings may change under a table that was counted",
-            OPENING,
-            (("        if progress.fingerprint != expected:", "        if False:"),),
-            (f"{TAKING_OVER}::test_settings_that_changed_are_refused",),
-        ),
-        Mutant(
-            "check-lost-state",
-            "state that is lost is begun anew",
-            OPENING,
-            (("            await self._refuse_lost_state(place, bounds)", "            pass"),),
-            (f"{TAKING_OVER}::test_an_empty_changelog_although_the_group_had_an_offset_is_lost_state",),
-        ),
-        Mutant(
-            "check-half-reset",
-            "a table whose reset hasn't ended is counted",
-            OPENING,
-            (("        self._refuse_half_reset(place, store)\n", ""),),
-            (f"{TAKING_OVER}::test_a_reset_under_way_is_refused",),
-        ),
-    ),
-)
-
-COMMITS = (
-    FENCE,
-    HEARTBEAT,
-    REPLACED,
-    EPOCH,
-    BEFORE_H,
-    FUTURES,
-    COMMIT_ORDER,
-    HALF_DONE,
-    READ_COMMITTED,
-    STATE_ID,
-    BYTE_FOR_BYTE,
-    COMPACT_ONLY,
-    REFUSALS,
-)
+COMMITS = (BEFORE_H, FUTURES, DEADLINE, COMMIT_ORDER, HALF_DONE, RESET)

@@ -154,7 +154,9 @@ AHEAD = Mechanism(
             "a restore with rows ahead remembers its position",
             "tables/restore.py",
             (("restored.state_id is not None and not restored.ahead:", "restored.state_id is not None:"),),
-            (TORN_TRANSACTION,),
+            (
+                "tests/integration/test_taking_over.py::test_a_new_table_beside_rows_ahead_of_progress_leaves_them_to_be_told",
+            ),
         ),
     ),
 )
@@ -227,7 +229,7 @@ FINALS = Mechanism(
                     "until = closed_until(spec, table.standing.stream_time)",
                 ),
             ),
-            (f"{UNIT}/test_finals.py::test_finals_are_sent_at_the_close_and_not_before",),
+            (f"{UNIT}/test_finals.py::test_what_one_checkpoint_counts_and_closes_is_in_the_finals_of_the_next",),
         ),
         Mutant(
             "finals-before-drop",

@@ -21,7 +21,7 @@ class Mutant:
     file: str
     edits: tuple[Edit, ...]
     tests: tuple[str, ...]
-    limit_s: float = 120.0
+    limit_s: float = 300.0
     hang_kills: bool = False  # a run that doesn't end within the limit counts as killed
 
 

@@ -83,6 +83,15 @@ def test_finals_are_sent_at_the_close_and_not_before(store: RocksStore) -> None:
     assert commit_all(open_partition(store)) == []
 
 
+def test_what_one_checkpoint_counts_and_closes_is_in_the_finals_of_the_next(store: RocksStore) -> None:
+    partition = open_partition(store)
+    partition.fold(batch(0, "a"))
+    assert commit_all(partition) == []
+    partition.fold(batch(1, "ab", step_ms=1))
+    partition.fold(batch(3, "z", step_ms=CLOSED_MS))
+    assert commit_all(partition) == [("a", final(2, 2)), ("b", final(1, 2))]
+
+
 @pytest.mark.parametrize("limit", [1, 2, 3, 7])
 def test_a_large_window_is_sent_in_several_checkpoints_each_cell_once(store: RocksStore, limit: int) -> None:
     partition = open_partition(store)
