@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from lab import Lab
+from lab.errors import LabError
 from tests.conftest import KAFKA_CONFIG, SERVERS
 from tests.mutants.catalogue import MECHANISMS
 from tests.mutants.doc import table
@@ -74,21 +75,30 @@ def judge(mutant: Mutant, tree: Path, servers: Mapping[str, str]) -> tuple[bool,
 
 
 def main() -> int:
-    arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--only", nargs="+", default=[], help="names of mutants or mechanisms")
-    arguments.add_argument("--table", action="store_true", help="print the table of docs/reliability.md and end")
-    given = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="names of mutants or mechanisms")
+    parser.add_argument("--table", action="store_true", help="print the table of docs/reliability.md and end")
+    given = parser.parse_args()
     if given.table:
         print(table(MECHANISMS))
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the runs under way and the servers end too
     mutants = chosen(given.only)
+    if not mutants:
+        parser.error(f"no mutant or mechanism is called {' or '.join(given.only)}; there are\n{names()}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the run under way and the servers end too
     killed = 0
-    for mutant, dead, why, took_s in run_all(mutants):
-        killed += dead
-        print(f"{'killed' if dead else 'FAILED'}  {mutant.name:34} {took_s:5.1f} s  {why}", flush=True)
+    try:
+        for mutant, dead, why, took_s in run_all(mutants):
+            killed += dead
+            print(f"{'killed' if dead else 'FAILED'}  {mutant.name:28} {took_s:5.1f} s  {why}", flush=True)
+    except LabError as err:
+        print(f"no servers: {err}", flush=True)
     print(f"{killed} passed, {len(mutants) - killed} failed", flush=True)
-    return 0 if mutants and killed == len(mutants) else 1
+    return 0 if killed == len(mutants) else 1
+
+
+def names() -> str:
+    return "\n".join(f"  {one.name}: {', '.join(mutant.name for mutant in one.mutants)}" for one in MECHANISMS)
 
 
 def run_all(mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, bool, str, float]]:
