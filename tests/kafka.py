@@ -122,8 +122,8 @@ async def group_offsets(bootstrap: str, group: str) -> dict[tuple[str, int], int
 @asynccontextmanager
 async def producer(bootstrap: str, **options: Any) -> AsyncIterator[AIOKafkaProducer]:
     sender = AIOKafkaProducer(bootstrap_servers=bootstrap, **options)
-    await sender.start()
     try:
+        await sender.start()
         yield sender
     finally:
         await sender.stop()

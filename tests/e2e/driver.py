@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from typing import Protocol, Self
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
 from tests import kafka
-from tests.e2e.input import Input, Sent
+from tests.e2e.input import STEP_MS, Input, Sent
 from tests.waiting import wait_for
 
 TICK_S = 0.05
@@ -31,6 +32,7 @@ class Driver:
     """Every tenth tick goes through a transaction, and every other one of those is aborted.
 
     `attempted` counts what may have been committed, per partition; `acked` what surely was.
+    `patient`: what Kafka doesn't take is given up, and sending goes on as soon as it works.
     """
 
     def __init__(
@@ -42,13 +44,19 @@ class Driver:
         seed: int,
         rate: int = 4000,
         back_ms: int = BACK_MS,
+        step_ms: int = STEP_MS,
         records: Records | None = None,
+        patient: bool = False,
     ) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self.rate = rate
-        self._input = records or Input(seed, partitions, int(time.time() * 1000) - back_ms)
+        self._input = records or Input(seed, partitions, int(time.time() * 1000) - back_ms, step_ms)
+        self._patient = patient
+        self._transactional_id = kafka.unique("driver")
         self._stop = threading.Event()
+        self._hold = threading.Event()
+        self._held = threading.Event()
         self._thread = threading.Thread(target=self._main, name="driver")
         self._failed: BaseException | None = None
         self.attempted: dict[int, int] = defaultdict(int)
@@ -78,6 +86,16 @@ class Driver:
         assert not self._thread.is_alive(), "the driver did not stop"
         self._check()
 
+    def hold(self) -> None:
+        """Send no more for now; everything sent is acknowledged, or given up."""
+        self._held.clear()
+        self._hold.set()
+        wait_for("the driver to hold", lambda: self._failed or self._held.is_set(), DEADLINE_S)
+        self._check()
+
+    def go_on(self) -> None:
+        self._hold.clear()
+
     def _check(self) -> None:
         if self._failed is not None:
             raise AssertionError("the driver failed") from self._failed
@@ -89,23 +107,38 @@ class Driver:
             self._failed = err
 
     async def _send_all(self) -> None:
+        while not self._stop.is_set():
+            try:
+                await self._send_on()
+            except KafkaError:
+                if not self._patient:
+                    raise
+                await asyncio.sleep(TICK_S)
+
+    async def _send_on(self) -> None:
         options = {"max_batch_size": 1 << 20, "max_request_size": 12 << 20, "enable_idempotence": True}
         options["request_timeout_ms"] = REQUEST_TIMEOUT_MS
         async with (
             kafka.producer(self._bootstrap, **options) as plain,
-            kafka.producer(self._bootstrap, transactional_id=kafka.unique("driver"), **options) as transactional,
+            kafka.producer(self._bootstrap, transactional_id=self._transactional_id, **options) as transactional,
         ):
             due = time.monotonic()
             tick = 0
             while not self._stop.is_set():
-                records = [self._input.next() for _ in range(int(self.rate * TICK_S))]
-                if tick % 10 == 9:
-                    await self._transaction(transactional, records, commit=tick % 20 == 9)
+                if self._hold.is_set():
+                    self._held.set()
                 else:
-                    await self._send(plain, records)
-                tick += 1
+                    await self._tick(plain, transactional, tick)
+                    tick += 1
                 due = max(due + TICK_S, time.monotonic() - 1)
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
+
+    async def _tick(self, plain: AIOKafkaProducer, transactional: AIOKafkaProducer, tick: int) -> None:
+        records = [self._input.next() for _ in range(int(self.rate * TICK_S))]
+        if tick % 10 == 9:
+            await self._transaction(transactional, records, commit=tick % 20 == 9)
+        else:
+            await self._send(plain, records)
 
     async def _transaction(self, producer: AIOKafkaProducer, records: list[Sent], *, commit: bool) -> None:
         await producer.begin_transaction()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 
 WINDOW_MS = 60_000
+STEP_MS = 20
 ODD_PAGES = ("/new\nline", "/tab\tstop", "/nul\x00", "/ü/日本", '/q"uote\\', "", "/\u2028", "/" + "x" * 4095)
 ODD_KAFKA_KEYS = (None, b"", b"\xff\xfe", b"a\tb\nc\rd\x00", b"\\N", "ü".encode())
 
@@ -63,7 +64,7 @@ class Input:
     """Records in order; their clock starts at `base_ms` and goes `step_ms` a record."""
 
     def __init__(
-        self, seed: int, partitions: int, base_ms: int, step_ms: int = 20, shares: Shares | None = None
+        self, seed: int, partitions: int, base_ms: int, step_ms: int = STEP_MS, shares: Shares | None = None
     ) -> None:
         self._random = Random(seed)
         self._shares = shares or Shares()

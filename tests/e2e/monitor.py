@@ -33,9 +33,13 @@ class Monitor:
         self._stop.set()
         self._thread.join()
         if kind is None:
-            if self._failed is not None:
-                raise self._failed
+            self.check()
             assert self.answers > 2, f"only {self.answers} answers were looked at"
+
+    def check(self) -> None:
+        """Raises what it saw go wrong."""
+        if self._failed is not None:
+            raise self._failed
 
     def _main(self) -> None:
         try:

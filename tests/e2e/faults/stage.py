@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -116,7 +116,7 @@ def _leave_state(stage: Stage) -> None:
         stage.die(Step(Point.ROWS_APPLIED))
 
 
-def _open_files(scene: Scene) -> tuple[FileSystem, list[str]]:
+def open_files(scene: Scene) -> tuple[FileSystem, list[str]]:
     config = tomllib.loads(scene.config.read_text())
     fs, root = open_file_system(config["sinks"]["archive"]["url"])
     return fs, [status.path for _, status in list_open(fs, root, scene.topic)]
@@ -124,27 +124,30 @@ def _open_files(scene: Scene) -> tuple[FileSystem, list[str]]:
 
 def _leave_files_open(stage: Stage) -> None:
     """A death that leaves some, unless an earlier one has."""
-    if not _open_files(stage.scene)[1]:
+    if not open_files(stage.scene)[1]:
         stage.die(Step(Point.LEDGER_SYNCED))
 
 
 def _leave_torn_files(stage: Stage) -> None:
-    """Two files the dead left open end in half a line, as after a write that was cut off."""
     _leave_files_open(stage)
-    fs, paths = _open_files(stage.scene)
+    assert tear(stage.scene, *open_files(stage.scene)), "no file with lines was left open"
+
+
+def tear(scene: Scene, fs: FileSystem, paths: Sequence[str]) -> int:
+    """End up to two files of the dead in half a line, as after a write that was cut off; returns how many."""
     torn = 0
     for path in paths:
         wait_for(f"the lease of {path}", partial(fs.recover_lease, path))
         if not length(fs, path):
             continue
         handle = fs.append(path)
-        handle.write(b"%s-0-99999999\t179" % stage.scene.topic.encode())
+        handle.write(b"%s-0-99999999\t179" % scene.topic.encode())
         handle.sync()
         handle.close()
         torn += 1
         if torn == 2:
-            return
-    assert torn, "no file with lines was left open"
+            break
+    return torn
 
 
 def _pile_up(stage: Stage) -> None:
