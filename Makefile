@@ -6,10 +6,12 @@ SHELL := /bin/bash
 VENV ?= .venv
 PYTHON ?= python3
 ARGS ?=
+SEED ?=
+MINUTES ?= 20
 BIN := $(VENV)/bin
 LOCKED := $(VENV)/.locked
 
-.PHONY: help setup servers demo test test-unit test-e2e test-mutants check format bench lock clean
+.PHONY: help setup servers demo test test-unit test-e2e test-mutants test-long check format bench lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -41,6 +43,9 @@ test-e2e: servers ## the service as processes, killed and paused at every named 
 
 test-mutants: servers ## every mechanism switched off, one at a time: its tests must fail (ARGS="--only fence")
 	@$(BIN)/python -m tests.mutants $(ARGS)
+
+test-long: servers ## random faults on real servers for MINUTES=20, from a SEED it prints, every store compared every few minutes
+	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) $(ARGS)
 
 check: $(LOCKED) ## ruff, mypy --strict, import layers
 	@$(BIN)/ruff check .
