@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from agents.counted_log import check_counted
 from agents.events import Listener
 from agents.partition import Followed, Partition, TableFold, first_progress, gap
 from agents.source import Place, Source
@@ -26,7 +28,6 @@ from domain.progress import (
     decode_counts,
     decode_follower,
     decode_state,
-    record_crc,
 )
 from domain.rows import Role, progress_key
 from domain.spec import TableSpec, TopicSpec, fingerprint
@@ -301,28 +302,11 @@ class Opening:
         return [Cut(accepted[0], accepted[1] + 1)]
 
     async def _check_source(self, place: Place, partition: Partition, bounds: Bounds) -> None:
-        """Refuse a gap, and a topic re-created under its name."""
-        furthest = max([partition.next_offset, *(table.standing.next_offset for table in partition.tables)])
-        if furthest > bounds.end:
-            raise recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
+        """Refuse a topic re-created under its name, and a gap."""
+        progress = [table.committed for table in partition.tables]
+        await check_counted(self._source, place, bounds, [*progress, *(one.durable for one in partition.logs.values())])
         if bounds.begin > partition.next_offset:
             raise gap(str(place), partition.next_offset, bounds.begin, _who_lacks(partition))
-        await check_witness(self._source, place, bounds, [table.committed for table in partition.tables])
-
-
-async def check_witness(source: Source, place: Place, bounds: Bounds, counted: Iterable[StateProgress]) -> None:
-    """Refuse a topic whose record at the furthest witness is another one than was counted."""
-    witnesses = [one.witness for one in counted if one.witness is not None]
-    if not witnesses:
-        return
-    witness = max(witnesses, key=lambda one: one.offset)
-    if witness.offset < bounds.begin:
-        return
-    record = await source.record_at(place, witness.offset)
-    if record is None:
-        return  # compacted away: a rewritten log can't be told from it
-    if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):
-        raise recreated(place, f"record {witness.offset} is not the one that was counted")
 
 
 def _known_to(sink: CellSink) -> int | None:
@@ -337,14 +321,18 @@ async def to_the_end(work: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        while not task.done():  # however often: two revokes may cancel it twice
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
         raise
 
 
 async def _close(writer: ChangelogWriter, store: RocksStore | None) -> None:
-    await writer.close()
-    if store is not None:
-        await asyncio.to_thread(store.close)
+    try:
+        await writer.close()
+    finally:
+        if store is not None:
+            await asyncio.to_thread(store.close)
 
 
 async def _commit_first(partition: Partition, writer: ChangelogWriter, store: RocksStore) -> None:
@@ -377,13 +365,3 @@ def _who_lacks(partition: Partition) -> str:
         return "counted"
     lacking = {role for role, one in partition.logs.items() if one.next_offset == least}
     return "archived" if Role.ARCHIVE in lacking else "put into HBase as records"
-
-
-def recreated(place: Place, why: str) -> RefusedError:
-    """The topic isn't the one that was counted."""
-    return RefusedError(
-        f"topic {place.topic} was re-created or truncated",
-        f"{place}: {why}",
-        "Restore the topic; or count the new one, the old one's archive is kept apart:"
-        f" recount reset --topic {place.topic}",
-    )

@@ -51,6 +51,9 @@ class Source(Protocol):
     async def record_at(self, place: Place, offset: int) -> SourceRecord | None:
         """The record at exactly this offset, None when the log no longer has one there."""
 
+    async def compacts(self, topic: str) -> bool:
+        """Whether records may vanish from the middle of its logs."""
+
     async def group_offset(self, place: Place) -> int | None:
         """What the consumer group last committed."""
 

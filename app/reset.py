@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agents.opening import check_witness, recreated
+from agents.counted_log import check_counted, recreated
 from agents.source import Place
 from app.config import Config
 from app.instance import InstanceLock
@@ -229,11 +229,7 @@ class Reset:
                     continue
                 if place.partition >= kafka.topics[topic]:
                     raise recreated(place, f"the topic has {kafka.topics[topic]} partitions now")
-                bounds = await source.bounds(place)
-                furthest = max(one.next_offset for one in progress)
-                if furthest > bounds.end:
-                    raise recreated(place, f"the log ends at {bounds.end}, but was counted up to {furthest}")
-                await check_witness(source, place, bounds, progress)
+                await check_counted(source, place, await source.bounds(place), progress)
         finally:
             await source.stop()
 

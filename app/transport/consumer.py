@@ -11,7 +11,7 @@ from aiokafka.errors import OffsetOutOfRangeError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
-from agents.opening import recreated
+from agents.counted_log import recreated
 from agents.partition import gap
 from agents.source import Place
 from app.transport.group import GroupMember

@@ -15,6 +15,7 @@ from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from agents.source import GroupAnswer, Place, SourceRecord
+from app.transport.admin import topic_settings
 from app.transport.group import GroupMember
 from app.transport.service import RecountApp
 from app.transport.topics import Topics
@@ -94,6 +95,11 @@ class KafkaSource:
                 same = record.offset == offset
                 return SourceRecord(record.offset, record.timestamp, record.key, record.value) if same else None
         return None
+
+    async def compacts(self, topic: str) -> bool:
+        async with self._admin() as admin:
+            settings = await self._bounded(topic_settings(admin, [topic]))
+        return "compact" in (settings[topic]["cleanup.policy"] or "")
 
     async def group_offset(self, place: Place) -> int | None:
         async with self._admin() as admin:

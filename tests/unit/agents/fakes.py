@@ -221,6 +221,7 @@ class FakeSource:
         self.asked = 0
         self.gate: asyncio.Event | None = None  # holds the group's answers up
         self.seek_errors: list[Exception] = []
+        self.compacted = True
 
     async def prepare(self, place: Place) -> None:
         if self.no_room is not None:
@@ -234,6 +235,9 @@ class FakeSource:
 
     async def record_at(self, place: Place, offset: int) -> SourceRecord | None:
         return None
+
+    async def compacts(self, topic: str) -> bool:
+        return self.compacted
 
     async def group_offset(self, place: Place) -> int | None:
         return self.group_offsets.get(place)

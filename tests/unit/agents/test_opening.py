@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from agents.source import Place
 from domain.errors import RefusedError
 from domain.rows import Role, progress_key
 from sinks.base import CellSink, LogSink
-from tables.changelog import ChangelogSettings
+from tables.changelog import Bounds, ChangelogSettings
+from tables.restore import Restored
 from tables.rocksdb import RocksSettings, RocksStore
 from tests.cell_sinks import FakeRoom
-from tests.unit.agents.fakes import P0, P1, TOPIC, VIEWS, FakeListener, FakeSource
+from tests.unit.agents.fakes import NOW_MS, P0, P1, TOPIC, VIEWS, FakeListener, FakeSource
 
 
 class FakeHBase:
@@ -116,4 +118,25 @@ def test_a_reset_that_has_not_ended_is_refused(scene: Scene, tmp_path: Path, tab
     store.commit([(progress_key(Role.RESET, table), b"{}")])
     with pytest.raises(RefusedError, match=said):
         scene.opening._refuse_half_reset(P0, store)
+    store.close()
+
+
+class GrowingSource(FakeSource):
+    """Its log has grown each time somebody asks."""
+
+    async def bounds(self, place: Place) -> Bounds:
+        self.log = Bounds(self.log.begin, self.log.end + 5)
+        return self.log
+
+    async def offset_at(self, place: Place, time_ms: int) -> int:
+        return (await self.bounds(place)).end
+
+
+async def test_a_table_that_starts_at_a_growing_logs_end_is_no_sign_of_another_log(tmp_path: Path) -> None:
+    later = replace(VIEWS, start_ms=NOW_MS)
+    settings = AssignmentSettings("app", tmp_path, ChangelogSettings("nowhere"))
+    opening = Opening({TOPIC.name: TOPIC}, {later.name: later}, GrowingSource(), Sinks(), settings, FakeListener())
+    store = RocksStore(tmp_path / "store", RocksSettings())
+    partition = await opening._resume(P0, store, Restored(None))
+    assert partition.next_offset == 1010
     store.close()
