@@ -137,6 +137,7 @@ class Opening:
         store: RocksStore | None = None
         try:
             await self._source.prepare(place)
+            self._probe(Point.PARTITION_ASSIGNED)
             # 1. Fence before reading: from here on the changelog's end can't move under us.
             await writer.fence()
             self._probe(Point.WRITER_FENCED)

@@ -41,6 +41,7 @@ class Point(StrEnum):
     CERTIFICATES_PUT = "certificates-put"  # a chunk; the frontier isn't
     FRONTIER_PUT = "frontier-put"  # counts progress lacks it
     # A partition taken over.
+    PARTITION_ASSIGNED = "partition-assigned"  # to us; whoever had it before isn't fenced yet
     WRITER_FENCED = "writer-fenced"  # the one before, by InitProducerId; nothing is restored
     ROWS_PARTLY_RESTORED = "rows-partly-restored"  # a chunk
     PARTITION_RESTORED = "partition-restored"  # nothing is committed or folded

@@ -197,6 +197,7 @@ WAYS = {
     Point.CELLS_PUT: Way(nth=10, checkpoints=HOLD),
     Point.CERTIFICATES_PUT: Way(nth=10, checkpoints=HOLD),
     Point.FRONTIER_PUT: Way(nth=10, checkpoints=HOLD),
+    Point.PARTITION_ASSIGNED: Way(),
     Point.WRITER_FENCED: Way(),
     Point.ROWS_PARTLY_RESTORED: Way(before=_leave_state),
     Point.PARTITION_RESTORED: Way(before=_leave_state),

@@ -45,6 +45,7 @@ PLAYS = {
     "a partition taken over and given up": Play(
         [
             Step(Point.ROWS_ACKED, nth=4, taken_over=True),
+            Step(Point.PARTITION_ASSIGNED),
             Step(Point.WRITER_FENCED),
             Step(Point.ROWS_PARTLY_RESTORED),
             Step(Point.PARTITION_RESTORED),

@@ -12,9 +12,11 @@ from pathlib import Path
 import msgspec
 
 from domain.probe import Point
+from tests.waiting import wait_for
 
 OPTION = "--trap="
 HOLD_DEADLINE_S = 15.0
+HELD_DEADLINE_S = 50.0  # less than the watchdog's patience
 
 
 class Trap(msgspec.Struct, frozen=True):
@@ -22,6 +24,7 @@ class Trap(msgspec.Struct, frozen=True):
 
     `checkpoints`: the thread that came here is held until the rest of the process has made that many more.
     `moment_s`: the process goes on for that long after the point.
+    `held`: the thread that came here stands still, once the marker is written, until `release`; then nothing is sent.
     """
 
     point: Point
@@ -30,9 +33,16 @@ class Trap(msgspec.Struct, frozen=True):
     signal: int = signal.SIGKILL
     checkpoints: int = 0
     moment_s: float = 0.0
+    held: bool = False
 
     def argument(self) -> str:
         return OPTION + msgspec.json.encode(self).decode()
+
+    def release(self) -> None:
+        Path(self.marker).with_suffix(".released").touch()
+
+    def released(self) -> bool:
+        return Path(self.marker).with_suffix(".released").exists()
 
     def sprung(self) -> Marker | None:
         """What it left; None: the point was not reached yet."""
@@ -85,7 +95,9 @@ class TrapProbe:
         if not here:
             return
         self._mark()
-        if trap.moment_s:
+        if trap.held:
+            wait_for("the release", trap.released, HELD_DEADLINE_S)
+        elif trap.moment_s:
             threading.Timer(trap.moment_s, self._stop).start()
         else:
             self._stop()

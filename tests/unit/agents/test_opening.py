@@ -12,7 +12,8 @@ import pytest
 from agents.assignment import AssignmentSettings
 from agents.opening import ASK_S, Opening, Sinks, UntoldError
 from agents.source import Place
-from domain.errors import RefusedError
+from domain.errors import RefusedError, SinkUnavailableError
+from domain.probe import Point
 from domain.rows import Role, progress_key
 from sinks.base import CellSink, LogSink
 from tables.changelog import Bounds, ChangelogSettings
@@ -140,3 +141,14 @@ async def test_a_table_that_starts_at_a_growing_logs_end_is_no_sign_of_another_l
     partition = await opening._resume(P0, store, Restored(None))
     assert partition.next_offset == 1010
     store.close()
+
+
+async def test_a_partition_that_our_topics_have_no_room_for_yet_is_not_fenced(tmp_path: Path) -> None:
+    source, reached = FakeSource(), list[Point]()
+    source.no_room = SinkUnavailableError("Kafka", "it grows")
+    settings = AssignmentSettings("app", tmp_path, ChangelogSettings("nowhere"))
+    topics, tables = {TOPIC.name: TOPIC}, {VIEWS.name: VIEWS}
+    opening = Opening(topics, tables, source, Sinks(), settings, FakeListener(), reached.append)
+    with pytest.raises(SinkUnavailableError, match="it grows"):
+        await opening.open(P0)
+    assert not reached
