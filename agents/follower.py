@@ -134,7 +134,7 @@ class LogFollower:
             self._bytes -= batch.batch.size
             self._unsynced += batch.batch.size
             self._unsynced_lines += len(batch.batch)
-            if self._full and self._bytes < self._settings.backlog.share // 2:
+            if self._full and self._bytes <= self._settings.backlog.share // 2:
                 self._full = False
                 self._listener.backlog(self._bytes, full=False)
 

@@ -161,6 +161,20 @@ async def test_a_full_backlog_asks_for_a_pause_once_and_for_going_on_below_half(
     scene.follower.abort()
 
 
+async def test_followers_of_the_same_settings_share_one_backlog() -> None:
+    settings = FollowerSettings(backlog=Room(4 * BATCH_BYTES))
+    one, other = Scene(settings), Scene(settings)
+    for scene in (one, other):
+        scene.sink.down = True
+        scene.follower.start()
+    one.offer(0, 3, 6)
+    assert one.ears.backlogs == [(3 * BATCH_BYTES, True)]
+    one.follower.abort()
+    other.offer(0, 3, 6)
+    assert other.ears.backlogs == [], "it has all of it now"
+    other.follower.abort()
+
+
 async def test_what_waits_is_told_after_each_failure_written_or_not() -> None:
     scene = running(FollowerSettings(sync_interval_s=1.0))
     scene.sink.errors = {"sync": [SinkUnavailableError("disk", "down")] * 2}
