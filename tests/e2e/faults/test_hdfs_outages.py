@@ -30,6 +30,10 @@ OUTAGE_S = 30.0
 RATE = 1000
 SOFT_LIMIT_S = 60.0  # a lease's: until then HDFS gives the file to no other writer who doesn't recover it
 LARGE, SMALL = "256MiB", "256KiB"  # backlogs that the outage doesn't fill, and fills
+SMALL_BLOCKS = {
+    "dfs.blocksize": str(1 << 20),
+    "dfs.datanode.round-robin-volume-choosing-policy.additional-available-space": "0",  # 1 GiB must be free otherwise
+}
 MEMORY_MAX = 64 << 20  # for all that waits, decoded records and lines among it
 
 
@@ -44,7 +48,7 @@ def own_hdfs() -> Iterator[Hdfs]:
 def small_hdfs() -> Iterator[tuple[Hdfs, SmallDisk]]:
     """Another one, whose blocks lie on a small disk, and are small."""
     with Lab() as lab:
-        hdfs = lab.hdfs({"dfs.blocksize": str(1 << 20)})
+        hdfs = lab.hdfs(SMALL_BLOCKS)
         hdfs.datanode.stop()
         with small_disk(hdfs.blocks_directory, "512m") as disk:
             hdfs.datanode.start()
