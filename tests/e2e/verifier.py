@@ -37,7 +37,7 @@ from tests.spec import oracle
 from tests.waiting import wait_for
 
 CLASSES = ("on_time", "late", "expired")
-RECOVERY_S = 60.0
+RECOVERY_S = 240.0  # HDFS tries a block's recovery again after 30 heartbeats of its DataNode
 
 
 @dataclass

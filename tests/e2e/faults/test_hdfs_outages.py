@@ -144,7 +144,6 @@ def test_an_outage_of_hdfs_stops_at_most_the_intake_and_the_archive_catches_up(
     check(scene, worker)
 
 
-@pytest.mark.xfail(strict=False, reason="a file may still wait for its lease a minute after the worker has stopped")
 def test_a_full_disk_of_the_datanode_pauses_intake_and_with_room_again_the_archive_catches_up(
     make_scene: MakeScene, small_hdfs: tuple[Hdfs, SmallDisk]
 ) -> None:
