@@ -151,9 +151,10 @@ class Fleet:
         """It ended, and nobody asked it to. Raises unless it may."""
         code = member.worker.wait(0)
         excused = code == ExitCode.UNREACHABLE and time.monotonic() < max(self.back.values(), default=0.0) + PATIENCE_S
-        self._journal.write("ended by itself", target=member.worker.name, code=code, damaged=member.damaged)
+        found_out = member.damaged and "Corruption" in member.worker.log()
+        self._journal.write("ended by itself", target=member.worker.name, code=code, damage_found=found_out)
         self._journal.restarts += 1
-        assert excused or (member.damaged and "Corruption" in member.worker.log()), (
+        assert excused or found_out, (
             f"{member.worker.name} ended by itself, code {code}:\n{member.worker.log()[-3000:]}"
         )
-        member.damaged = False  # it starts afresh
+        member.damaged &= not found_out  # it starts afresh

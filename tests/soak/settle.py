@@ -17,6 +17,7 @@ from tests import kafka
 from tests.e2e.verifier import Expected
 from tests.soak.fleet import Member
 from tests.soak.ground import Ground
+from tests.soak.state_faults import keep_copies
 from tests.waiting import wait_for
 
 READY_S = 180.0
@@ -59,6 +60,7 @@ def settle(ground: Ground) -> Settled:
     timed("HBase", partial(patiently, ground, partial(verifier.check_hbase, expected)))
     past = timed("past", partial(patiently, ground, partial(verifier.check_past, expected, worker)))
     timed("ended", partial(_end, members))
+    keep_copies(ground)
     timed("archive", partial(verifier.check_archive, expected))
     verifier.check_group_offsets()
     rows = kafka.run_apart(compaction(ground))

@@ -54,7 +54,7 @@ def _delete(_ground: Ground, _entry: Entry, _member: Member, state: Path) -> boo
 
 def _age(ground: Ground, entry: Entry, member: Member, state: Path) -> bool:
     """The state of today is kept for the next time."""
-    kept = ground.scene.folder / f"{member.worker.name}.aged"
+    kept = _kept(ground, member)
     there = kept.exists()
     if not state.exists():
         return False
@@ -68,6 +68,17 @@ def _age(ground: Ground, entry: Entry, member: Member, state: Path) -> bool:
         entry.notes.append("a copy was taken")
     today.rename(kept)
     return there
+
+
+def keep_copies(ground: Ground) -> None:
+    """Of the state of workers that are down, where there is no older one."""
+    for member in ground.fleet.wanted:
+        if not _kept(ground, member).exists():
+            shutil.copytree(_state(ground, member), _kept(ground, member))
+
+
+def _kept(ground: Ground, member: Member) -> Path:
+    return ground.scene.folder / f"{member.worker.name}.aged"
 
 
 def _flip(_ground: Ground, entry: Entry, member: Member, state: Path) -> bool:
