@@ -184,6 +184,19 @@ def test_kill_9_loses_nothing_below_the_progress_told(store: Store) -> None:
     assert archive.recover(TOPIC, 0) == Recovered()
 
 
+def test_what_was_synced_outlives_an_abort(store: Store) -> None:
+    archive = store.archive()
+    sink = archive.partition(TOPIC, 0, 0, WINDOW_MS)
+    sink.write(batch(0, [T0, T0 + WINDOW_MS]))
+    assert sink.sync(None) == 2
+    sink.write(batch(2, [T0]))
+    sink.abort()
+    recover_all(archive)
+    assert store.ids() >= ids_of(range(2))
+    verified = verify_partition(store.fs, store.root, TOPIC, 0)
+    assert (verified.start, verified.next_offset, verified.problems) == (0, 2, [])
+
+
 def test_a_zombie_whose_files_were_recovered_loses_nothing_and_learns_of_it(store: Store) -> None:
     archive = store.archive()
     with child("archive", store) as process:
@@ -262,6 +275,17 @@ def test_torn_files_are_copied_and_kept_and_empty_ones_deleted(store: Store) -> 
     torn = {store.fs.read(path) for path in done.torn}
     assert torn == {whole + line(9)[:-3], line(20)[:-1]}
     assert store.open_names() == []
+
+
+@pytest.mark.parametrize("copied", [line(7), line(7) + line(8)[:5]], ids=["a line", "a line and a half"])
+def test_of_a_copy_half_made_nothing_is_published(store: Store, copied: bytes) -> None:
+    torn = line(7) + line(8) + line(9)[:-3]
+    tear(store, open_name(7), torn)
+    tear(store, open_name(7).replace(".log", f"+{'1' * 16}.copy"), copied)
+    done = store.archive().recover(TOPIC, 0)
+    assert done.complete
+    assert {store.fs.read(path) for path in done.torn} == {torn, copied}
+    assert [store.fs.read(path) for path in done.committed] == [line(7) + line(8)]
 
 
 def test_a_file_with_a_damaged_last_line_is_left_and_named(store: Store) -> None:

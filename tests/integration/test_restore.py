@@ -360,7 +360,7 @@ async def test_open_and_aborted_transactions_are_not_restored(
     async with kafka.producer(kafka_bootstrap, transactional_id=unique("other")) as producer:
         for n in range(3):
             await producer.begin_transaction()
-            future = await producer.send(changelog_topic(log.app, TOPIC), b"x", key=b"\x01c%d" % n, partition=0)
+            future = await producer.send(changelog_topic(log.app, TOPIC), b"x", key=b"\x02c%d" % n, partition=0)
             await producer.flush()
             await future
             if n < 2:

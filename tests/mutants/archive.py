@@ -128,7 +128,7 @@ NEVER_DELETES = Mechanism(
                     "        self._fs.delete(self.path)\n",
                 ),
             ),
-            (ONE_CALL,),
+            (f"{LOG_SINK}::test_what_was_synced_outlives_an_abort[file]",),
         ),
         Mutant(
             "torn-deleted",
@@ -191,7 +191,7 @@ CLAIM_FIRST = Mechanism(
             "half a copy is taken for a file",
             RECOVERY,
             (("        if part.is_copy:", "        if False:"),),
-            ("tests/contract/test_archive_faults.py::test_recovery_may_die_at_any_call[Fault.HALF]",),
+            (f"{LOG_SINK}::test_of_a_copy_half_made_nothing_is_published[file-a line]",),
         ),
         Mutant(
             "live-recovered",
