@@ -235,8 +235,8 @@ def test_recovery_leaves_live_attempts_alone(store: Store) -> None:
     sink.write(batch(0, [T0]))
     sink.sync(None)
     names = store.open_names()
-    assert archive.recover(TOPIC, 0) == Recovered()
-    assert other.recover(TOPIC, 0, {sink.attempt}) == Recovered()
+    assert archive.recover(TOPIC, 0, deadline_s=1.0) == Recovered()
+    assert other.recover(TOPIC, 0, {sink.attempt}, deadline_s=1.0) == Recovered()
     assert store.open_names() == names
     sink.abort()
     recover_all(archive)
