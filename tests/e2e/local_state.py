@@ -52,10 +52,11 @@ class LocalState:
         assert found, f"{self._place} has no {pattern}: {sorted(one.name for one in self.path.iterdir())}"
         return found[-1]
 
-    def cut_short(self, pattern: str, r: Random) -> str:
+    def cut_short(self, pattern: str, part: float) -> str:
+        """Leave that part of a file."""
         path = self.file(pattern)
         size = path.stat().st_size
-        left = r.randrange(size)
+        left = int(size * part)
         os.truncate(path, left)
         return f"{path.name}: {left} of {size} bytes left"
 

@@ -159,7 +159,7 @@ def test_without_hbase_only_a_partition_that_nobody_has_counted_waits(make_scene
             return {one["partition"]: one["next_offset"] for one in answer["partitions"] if one["state"] == "running"}
 
         wait_for("the one to be counted", lambda: partitions() == {0: end}, 60)
-        (said, *_) = wait_for("a word of the other", lambda: worker.entries("partition waits, the others don't"))
+        (said, *_) = wait_for("a word of the other", lambda: worker.entries("partition not taken over yet"))
         assert said["partition"] == f"{scene.topic}-1"
         assert "HBase can't be asked" in said["reason"]
     finally:

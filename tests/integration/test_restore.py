@@ -252,22 +252,16 @@ async def test_a_directory_from_before_a_reset_of_everything_brings_no_row_back(
     await reset.mark(known)
     await reset.clear(known, lambda _rows: None)
     await reset.end()
-    for _ in range(2):  # before and after somebody counts again
-        store = log.store("mine")
-        restored = await log.restore(store)
-        assert restored.cold
-        assert restored.state_id != STATE_ID
-        store.close()
-        after = fresh(log.store(), restored.state_id or "fedcba9876543210")
-        log.written.clear()
-        await log.counted(after, lines(60, first=300))
-        store = log.store()
-        await log.restore(store)
-        assert contents(store) == log.written, "no row of before is left"
+    restored = await log.restore(log.store("mine"))
+    assert restored.cold
+    assert restored.state_id not in {None, STATE_ID}, "the mark's, for whoever comes next"
+    log.written.clear()
+    await log.counted(fresh(log.store(), restored.state_id or ""), lines(60, first=300))
+    for offset in (5, 100):
         old = log.store()
-        old.commit(known.scan(b"\x01"), Position(STATE_ID, 5))
+        old.commit(known.scan(b"\x01"), Position(STATE_ID, offset))
         assert (await log.restore(old)).cold
-        assert contents(old) == log.written
+        assert contents(old) == log.written, "no row of before is left"
 
 
 @pytest.mark.parametrize("offset", [-1, 10**6])

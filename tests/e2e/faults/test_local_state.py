@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -92,7 +93,7 @@ def play(make_scene: MakeScene, seed: int) -> Iterator[Play]:
 def test_a_directory_that_is_older_or_has_lost_its_list_of_files_costs_no_count(make_scene: MakeScene) -> None:
     with play(make_scene, seed=51) as one:
         replace_by_older(one)
-        assert one.after(lambda: one.damaged.cut_short("MANIFEST-*", one.r), "cut short") == [True]
+        assert one.after(lambda: one.damaged.cut_short("MANIFEST-*", 0.8), "cut short") == [True]
 
 
 def replace_by_older(one: Play) -> None:
@@ -142,12 +143,13 @@ def another_apps(one: Play) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", [53, 54])
-def test_files_cut_short_anywhere_cost_no_count(make_scene: MakeScene, seed: int) -> None:
-    with play(make_scene, seed=seed) as one:
-        for pattern in ("CURRENT", "MANIFEST-*", "*.sst"):
-            assert one.after(lambda p=pattern: one.damaged.cut_short(p, one.r), "cut short") == [True]  # type: ignore[misc]
-        assert len(one.after(lambda: one.damaged.cut_short("*.log", one.r), "cut short")) == 1
+def test_files_cut_short_cost_no_count(make_scene: MakeScene) -> None:
+    with play(make_scene, seed=53) as one:
+        for pattern, part in (("CURRENT", one.r.random()), ("MANIFEST-*", 0.8), ("*.sst", one.r.random())):
+            assert one.after(lambda: "after a death there are table files", "killed") == [False]
+            assert one.after(partial(one.damaged.cut_short, pattern, part), "cut short") == [True]
+        for pattern in ("*.log", "MANIFEST-*"):
+            assert len(one.after(partial(one.damaged.cut_short, pattern, one.r.random()), "cut short")) == 1
 
 
 @pytest.mark.long
@@ -155,9 +157,9 @@ def test_files_cut_short_anywhere_cost_no_count(make_scene: MakeScene, seed: int
 def test_bits_flipped_anywhere_cost_no_count(make_scene: MakeScene, seed: int) -> None:
     with play(make_scene, seed=seed) as one:
         noticed = 0
-        for pattern in ("*.sst", "*.log", "*.sst", "*.log", "MANIFEST-*"):
-            colds = one.after(lambda p=pattern: one.damaged.flip(p, one.r), "flipped")  # type: ignore[misc]
-            noticed += any(colds)
+        for pattern in ("*.log", "*.sst", "MANIFEST-*", "*.sst", "*.log"):
+            one.after(lambda: "after a death there are table files", "killed")
+            noticed += any(one.after(partial(one.damaged.flip, pattern, one.r), "flipped"))
         assert noticed >= 1, one.happened
 
 
@@ -182,7 +184,7 @@ async def commit_as_stranger(scene: Scene, offsets: dict[int, int]) -> None:
     await consumer.start()
     try:
         wanted = {TopicPartition(scene.topic, partition): offset for partition, offset in offsets.items()}
-        consumer.assign(wanted)
+        consumer.assign(list(wanted))
 
         async def committed() -> bool:
             try:
