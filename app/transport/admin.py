@@ -29,7 +29,9 @@ class TopicInfo:
 @contextlib.asynccontextmanager
 async def admin_client(bootstrap_servers: str, deadline_s: float, setting: str) -> AsyncIterator[Any]:
     """A connected admin client. Raises `DependencyError` if Kafka doesn't answer, also to later calls."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=int(deadline_s * 1000))
+    # Less than the deadline: of several brokers the first one asked may hang.
+    timeout_ms = int(deadline_s * 1000 / 3)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=timeout_ms)
     server = f"Kafka at {bootstrap_servers}"
     fix = f"start it, or correct {setting}"
     try:
