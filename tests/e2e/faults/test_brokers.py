@@ -168,6 +168,7 @@ def test_topics_are_made_without_a_broker_and_check_tells_of_it(
 ) -> None:
     scene = replicated_scene(2)
     with cluster.without(3):
+        cluster.wait_leads_nothing(3, [scene.topic])
         code, said = recount(scene, "check")
         assert code == ExitCode.CONFIG
         assert "3 copies don't fit on 2 brokers; start the brokers that are missing" in said
