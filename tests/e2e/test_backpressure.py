@@ -64,7 +64,8 @@ def test_what_waits_for_commits_that_hang_is_bounded_and_all_is_counted(
 
         def counted() -> bool:
             assert worker.running, worker.log()[-3000:]
-            return bool(worker.get("/api/v1/tallies")["tables"][0]["tallies"]["on_time"] == EVENTS)
+            tallies = worker.get("/api/v1/tallies")["tables"][0]["tallies"]
+            return bool(tallies.get("on_time") == EVENTS)
 
         wait_for("all to be counted", counted, 300)
         worker.terminate()
