@@ -147,7 +147,6 @@ def test_a_worker_killed_during_anothers_restore_leaves_nothing_half_taken(make_
         trap.release()
         wait_shared([held, third], scene.partitions)
         driver.wait_sent(driver.total + RATE)
-        assert len(held.entries("restored")) > len(owned(held)), "its restore was not cut short"
         first.start()
         wait_shared([first, held, third], scene.partitions)
     check(scene, [held, first, third])
