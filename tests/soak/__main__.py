@@ -11,6 +11,7 @@ import tempfile
 import time
 import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 from random import SystemRandom
@@ -27,12 +28,13 @@ from tests.soak.plays import PLAYS
 from tests.soak.schedule import Move, acts
 from tests.soak.server_faults import Tender
 from tests.soak.settle import Settled, settle
-from tests.waiting import POLL_S
+from tests.waiting import POLL_S, wait_for
 
 PARTITIONS = 4
 RATE = 600
 STEP_MS = 10  # event time goes six times as fast as the clock
 STAGGERED = 3  # faults that go on at a time
+START_S = 120.0
 ENDED_S = 480.0
 SHORTEST_ACT_S = 60.0
 # Segments roll and are compacted while it runs, and tombstones go soon.
@@ -91,9 +93,16 @@ def play(lab: Lab, folder: Path, journal: Journal, seed: int, duration_s: float)
             one.wanted = True
             one.start()
         with driver, Tender(ground), Monitor(driver, scene.workers, scene.tables) as monitor:
+            wait_for("all partitions to be counted", partial(all_counted, scene), START_S)
             play_acts(ground, monitor, seed, duration_s)
     finally:
         scene.close()
+
+
+def all_counted(scene: Scene) -> bool:
+    """What has no progress yet and a group offset from a stranger is refused, as it should be."""
+    found = scene.workers[0].committed()
+    return len(found) == scene.partitions and all(found.values())
 
 
 def make_scene(lab: Lab, folder: Path) -> Scene:
