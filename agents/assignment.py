@@ -308,9 +308,14 @@ class Assignment:
         place = Place(partition.topic.name, partition.partition)
         if place in self._owned:
             self._listener.commit_failed(place, error)
-            self._lose(partition, error)
+            self._lose(partition, error, "commit outcome unknown: asking the group")
 
-    def _lose(self, partition: Partition, error: FencedError | TaintedError) -> None:
+    def _lose(
+        self,
+        partition: Partition,
+        error: FencedError | TaintedError,
+        what: str = "rows can't be used: asking the group",
+    ) -> None:
         """Drop a partition as it is, and take it over again if the group says that it is ours."""
         place = Place(partition.topic.name, partition.partition)
         owned = self._owned.get(place)
@@ -324,7 +329,7 @@ class Assignment:
         if isinstance(error, FencedError):
             log.error("fenced: somebody initialised after us; asking the group", partition=str(place))
         else:
-            log.warning("partition dropped as it was; asking the group", partition=str(place), reason=str(error))
+            log.warning(what, partition=str(place), reason=str(error))
         self._takeovers.begin(place, after=dropping)
 
     def _follower_ended(self, partition: Partition, task: asyncio.Task[None]) -> None:
