@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import pytest
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.protocol.transaction import EndTxnRequest
 
 from domain.errors import FencedError, TaintedError
 from domain.rows import Row
@@ -191,6 +193,35 @@ async def test_a_row_no_request_holds_is_never_committed_in_part(log: Log) -> No
     await writer.close()
     await (await log.writer()).commit(some_rows("next", 1))
     assert await log.stranger() == some_rows("next", 1)
+
+
+async def test_an_end_whose_connection_broke_is_an_unknown_outcome(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for again, an end that comes late could commit part of the next checkpoint."""
+    writer = await log.writer()
+    await writer.commit(some_rows("kept", 3))
+    send, ends = AIOKafkaConnection.send, 0
+
+    def send_and_break(connection: AIOKafkaConnection, request: object, **options: object) -> object:
+        nonlocal ends
+        answer = send(connection, request, **options)
+        if isinstance(request, EndTxnRequest):
+            ends += 1
+            if ends == 1:
+                connection.close(reason=CloseReason.CONNECTION_BROKEN)
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AIOKafkaConnection, "send", send_and_break)
+        with pytest.raises(TaintedError):
+            await writer.commit(some_rows("unknown", 3))
+        with pytest.raises(TaintedError):
+            await writer.commit(some_rows("later", 3))
+        await writer.close()
+        assert ends == 1
+    await (await log.writer()).commit(some_rows("next", 1))
+    found = await log.stranger()
+    whole = some_rows("kept", 3) + some_rows("next", 1)
+    assert found in (whole, whole[:3] + some_rows("unknown", 3) + whole[3:]), "all of it or nothing"
 
 
 async def test_a_silent_broker_taints_by_the_deadline_and_the_next_owner_goes_on(log: Log, lab: Lab) -> None:

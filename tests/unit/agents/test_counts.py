@@ -396,6 +396,14 @@ async def test_progress_says_which_windows_emptied_tables_lack(make_scene: MakeS
     await until("progress to be taken back", lambda: scene.ears.rescans == [0, 0])
     await scene.caught_up()
     assert lost_until(scene) == first
+    scene.commit()
+    scene.follower.abort()
+    scene.count("e")
+    scene.own()
+    scene.start()
+    await scene.caught_up()
+    assert scene.ears.rescans[2:] == [4]
+    assert lost_until(scene) == first, "it lacks them still"
 
 
 def lost_until(scene: Scene) -> int:

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from agents.partition import Partition, TableFold
+from agents.partition import Followed, Partition, TableFold
 from agents.view import WorkerView
 from domain.fold import Ahead
-from domain.rows import Kind, window_prefix
+from domain.progress import CountsProgress
+from domain.rows import Kind, Role, window_prefix
 from tables.rocksdb import RocksStore
 from tests.unit.agents.fakes import NOW_MS, P0, STATE_ID, TOPIC, VIEWS, batch, open_store, resumed
 
@@ -30,9 +31,10 @@ def view_of(partition: Partition) -> WorkerView:
     return WorkerView(assignment, lambda _: None)  # type: ignore[arg-type]
 
 
-def owner(store: RocksStore, ahead: Ahead | None = None) -> Partition:
+def owner(store: RocksStore, ahead: Ahead | None = None, counts: CountsProgress | None = None) -> Partition:
     folds = [TableFold.resume(VIEWS, one.committed, ahead) for one in resumed(store, VIEWS)]
-    return Partition(TOPIC, 0, store, STATE_ID, folds)
+    followed = [] if counts is None else [Followed.resume(Role.COUNTS, counts, "views")]
+    return Partition(TOPIC, 0, store, STATE_ID, folds, counts=followed)
 
 
 def test_tallies_are_those_of_the_offset_that_the_answer_names(store: RocksStore) -> None:
@@ -77,3 +79,24 @@ def test_rows_of_a_torn_transaction_are_not_answered_before_progress_covers_them
     assert view.owned("views") == [0]
     assert [cell.on_time for cell in view.top("views", 0, START, 10)] == [1, 1]
     assert sum(view.tallies("views", 0).values()) == 2
+
+
+def test_windows_that_hbase_lacks_are_told(store: RocksStore) -> None:
+    counting = owner(store)
+    for offset, key in enumerate("abcd"):
+        counting.fold(batch(offset, key, step_ms=31_000))
+        checkpoint = counting.cut()
+        assert checkpoint is not None
+        encoded = checkpoint.encode(store)
+        store.commit(encoded.rows)
+        counting.committed(checkpoint, encoded)
+
+    def told(lost_until: int) -> list[tuple[bool, bool]]:
+        progress = CountsProgress(state_id=STATE_ID, start=0, next_offset=4, lost_until=lost_until)
+        windows = view_of(owner(store, counts=progress)).windows("views", 0, 0, 1 << 60)
+        return [(one.dropped, one.lost) for one in windows]
+
+    there = [(False, False), (False, False)]
+    assert told(-1) == [(True, False), (True, False), *there]
+    assert told(START) == [(True, True), (True, False), *there]
+    assert told(1 << 60) == [(True, True), (True, True), *there], "what is in the state is put from there"

@@ -154,6 +154,26 @@ def test_no_false_alarm_while_it_counts(counted: Counted, monkeypatch: pytest.Mo
         assert done > 20
 
 
+def test_no_false_alarm_when_checkpoints_come_between_a_certificate_and_its_cells(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted.count("ab")
+    scan, left = counted.store.scan, 3
+
+    def scan_after_a_checkpoint(prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        nonlocal left
+        if left:
+            others, left = left - 1, 0  # counting may scan as well
+            counted.count("a")
+            left = others
+        return scan(prefix, start)
+
+    monkeypatch.setattr(counted.store, "scan", scan_after_a_checkpoint)
+    assert check(counted).mismatch() is None
+    assert left == 0
+    assert len(counted.rows(Kind.CERTIFICATE)) == 1, "all in one window"
+
+
 def test_no_false_alarm_beside_a_thread_that_commits(counted: Counted, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cell_check, "CHUNK_ROWS", 3)
     counted.count("ab")
