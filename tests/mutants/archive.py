@@ -29,16 +29,16 @@ DURABILITY = Mechanism(
             ARCHIVE,
             (
                 (
-                    "            files = self._files.sync()\n",
+                    "        files = self._files.sync()\n",
                     (
-                        "            touched = self._files._touched.values()\n"
-                        "            files = {one.name.ledger_key: (one.length, one.crc) for one in touched}\n"
-                        "            self._append_to_ledger(files)\n"
+                        "        touched = self._files._touched.values()\n"
+                        "        files = {one.name.ledger_key: (one.length, one.crc) for one in touched}\n"
+                        "        self._append_to_ledger(files)\n"
                     ),
                 ),
                 (
-                    "            self._append_to_ledger(files)\n            self._archive.probe(Point.LEDGER_SYNCED)",
-                    "            self._files.sync()\n            self._archive.probe(Point.LEDGER_SYNCED)",
+                    "        self._append_to_ledger(files)\n        self._archive.probe(Point.LEDGER_SYNCED)",
+                    "        self._files.sync()\n        self._archive.probe(Point.LEDGER_SYNCED)",
                 ),
             ),
             (FORGETTING,),
@@ -54,7 +54,7 @@ DURABILITY = Mechanism(
             "durable-without-ledger",
             "archive progress moves without a ledger line",
             ARCHIVE,
-            (("            self._append_to_ledger(files)\n", ""),),
+            (("        self._append_to_ledger(files)\n", ""),),
             (ONE_CALL,),
         ),
         Mutant(
@@ -197,7 +197,7 @@ CLAIM_FIRST = Mechanism(
             "live-recovered",
             "our own open files are taken for a dead owner's",
             ARCHIVE,
-            (("{*live_attempts, *self._live}", "{*live_attempts}"),),
+            (("attempt in live_attempts or attempt in self._live", "attempt in live_attempts"),),
             (f"{LOG_SINK}::test_recovery_leaves_live_attempts_alone[file]",),
         ),
     ),

@@ -10,6 +10,7 @@ CHANGELOG = "tables/changelog.py"
 UNIT = "tests/unit/agents"
 TAKING_OVER = "tests/integration/test_taking_over.py"
 LOG = "tests/integration/test_changelog.py"
+TORN_VIEW = f"{UNIT}/test_view.py::test_rows_of_a_torn_transaction_are_not_answered_before_progress_covers_them"
 
 BEFORE_H = Mechanism(
     "nothing before H",
@@ -56,8 +57,15 @@ BEFORE_H = Mechanism(
             "before-h-answered",
             "a partition with rows ahead answers",
             "agents/view.py",
-            (("if owner is None or not owner.ready:", "if owner is None:"),),
-            (f"{UNIT}/test_view.py::test_nothing_is_answered_while_rows_are_ahead_of_progress",),
+            (("if owner is None or not owner.settled:", "if owner is None:"),),
+            (TORN_VIEW,),
+        ),
+        Mutant(
+            "before-h-uncommitted",
+            "a partition answers once the fold has passed rows ahead, before their commit",
+            "agents/view.py",
+            (("if owner is None or not owner.settled:", "if owner is None or not owner.ready:"),),
+            (TORN_VIEW,),
         ),
         Mutant(
             "before-h-put",
@@ -70,7 +78,7 @@ BEFORE_H = Mechanism(
             "before-h-rescan",
             "rows that were ahead are taken for put",
             "agents/counts.py",
-            (("not partition.settled or followed.next_offset != fold", "followed.next_offset != fold"),),
+            (("level = partition.settled and followed", "level = followed"),),
             (f"{UNIT}/test_counts.py::test_rows_of_a_torn_transaction_reach_the_sink",),
         ),
     ),
@@ -83,15 +91,28 @@ FUTURES = Mechanism(
             "futures-rows",
             "batches of rows are committed unchecked",
             CHANGELOG,
-            (("last = (await future).offset + count - 1", "last += count"),),
+            (("last = (await _acked(self._topic, future)).offset + count - 1", "last += count"),),
             (f"{LOG}::test_rows_beside_a_refused_batch_are_never_committed",),
         ),
         Mutant(
             "futures-finals",
             "batches of finals are committed unchecked",
             CHANGELOG,
-            (("            await future\n", "            del future\n"),),
+            (("            await _acked(topic, future)\n", "            del future\n"),),
             (f"{LOG}::test_rows_beside_finals_that_are_refused_are_never_committed",),
+        ),
+    ),
+)
+
+END_ONCE = Mechanism(
+    "the end of a transaction is asked for once",
+    (
+        Mutant(
+            "end-once",
+            "an end whose connection broke is asked for again",
+            CHANGELOG,
+            (("        _end_once(producer)\n", ""),),
+            (f"{LOG}::test_an_end_whose_connection_broke_is_an_unknown_outcome",),
         ),
     ),
 )
@@ -198,4 +219,4 @@ RESET = Mechanism(
     ),
 )
 
-COMMITS = (BEFORE_H, FUTURES, DEADLINE, COMMIT_ORDER, HALF_DONE, RESET)
+COMMITS = (BEFORE_H, FUTURES, END_ONCE, DEADLINE, COMMIT_ORDER, HALF_DONE, RESET)

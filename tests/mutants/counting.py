@@ -64,7 +64,7 @@ CHAIN = Mechanism(
         Mutant(
             "chain-control-records",
             "a batch ends at its last record, not past control records",
-            "app/transport/fetch.py",
+            "tables/fetch.py",
             (
                 (
                     "end=fetched.next_fetch_offset,",
@@ -146,7 +146,7 @@ AHEAD = Mechanism(
             "ahead-restore",
             "a restore doesn't look for rows ahead",
             "tables/restore.py",
-            (("if ahead.until >= next_offset:", "if False:"),),
+            (("tails.loose(first)", "{}"),),
             (TORN_TRANSACTION,),
         ),
         Mutant(

@@ -134,12 +134,7 @@ SNAPSHOT = Mechanism(
             "rescan-at-start",
             "a new owner takes its sink for level with the state",
             COUNTS,
-            (
-                (
-                    "self._behind = not partition.settled or followed.next_offset != fold.committed.next_offset",
-                    "self._behind = not partition.settled",
-                ),
-            ),
+            (("level = partition.settled and followed.next_offset ==", "level = partition.settled or 0 =="),),
             (f"{UNIT}/test_counts.py::test_a_new_owner_puts_what_its_sink_lacks",),
         ),
         Mutant(
@@ -160,6 +155,40 @@ SNAPSHOT = Mechanism(
             COUNTS,
             (("            if not done:\n", "            if False:\n"),),
             (f"{UNIT}/test_counts.py::test_a_rescan_that_failed_in_the_middle_begins_again",),
+        ),
+    ),
+)
+
+LACKING = Mechanism(
+    "what HBase lacks is said",
+    (
+        Mutant(
+            "lacking-unseen",
+            "windows that went while HBase wasn't configured are taken for put",
+            RESCAN,
+            (("                self.lost_until = max(self.lost_until, parsed.start_ms)\n", ""),),
+            (f"{UNIT}/test_counts.py::test_windows_that_went_while_no_sink_was_configured_are_lacking_too",),
+        ),
+        Mutant(
+            "lacking-forgotten",
+            "the next rescan forgets what is lacking",
+            COUNTS,
+            (("lost = max(scan.lost_until, -1 if before == UNTOLD else before)", "lost = scan.lost_until"),),
+            (f"{UNIT}/test_counts.py::test_progress_says_which_windows_emptied_tables_lack",),
+        ),
+        Mutant(
+            "lacking-untold",
+            "a new owner leaves untold what the one before didn't come to tell",
+            COUNTS,
+            (("self._behind = not level or self._durable.lost_until == UNTOLD", "self._behind = not level"),),
+            (f"{UNIT}/test_counts.py::test_a_new_owner_with_nothing_counted_still_learns_that_nothing_is_lacking",),
+        ),
+        Mutant(
+            "lacking-unanswered",
+            "answers don't say it",
+            "agents/view.py",
+            (("lost=one.dropped and start <= lost_until", "lost=False"),),
+            (f"{UNIT}/test_view.py::test_windows_that_hbase_lacks_are_told",),
         ),
     ),
 )
@@ -216,4 +245,4 @@ ANSWERS = Mechanism(
     ),
 )
 
-HBASE = (VERSIONS, PUT_ORDER, SNAPSHOT, OWNER, ANSWERS)
+HBASE = (VERSIONS, PUT_ORDER, SNAPSHOT, LACKING, OWNER, ANSWERS)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from tests.mutants.mutant import Mechanism, Mutant
 
 OPENING = "agents/opening.py"
-ASSIGNMENT = "agents/assignment.py"
+TAKEOVERS = "agents/takeover.py"
+COUNTED_LOG = "agents/counted_log.py"
 RESTORE = "tables/restore.py"
 CHANGELOG = "tables/changelog.py"
 UNIT = "tests/unit/agents"
+GROWTH = "tests/unit/app/test_growth.py"
 TAKING_OVER = "tests/integration/test_taking_over.py"
 LOG = "tests/integration/test_changelog.py"
 RESTORED = "tests/integration/test_restore.py"
+APPLIED = "zip(chunk.keys, chunk.values, strict=True)"
 
 FENCE = Mechanism(
     "fence",
@@ -49,7 +52,7 @@ HEARTBEAT = Mechanism(
         Mutant(
             "heartbeat-not-asked",
             "a fenced owner initialises again without asking the group",
-            ASSIGNMENT,
+            TAKEOVERS,
             (("if ask and not await self._still_ours(place, epoch):", "if False:"),),
             (f"{UNIT}/test_assignment.py::test_what_the_group_does_not_accept_is_not_initialised_and_ends_the_worker",),
         ),
@@ -96,11 +99,11 @@ EPOCH = Mechanism(
         Mutant(
             "epoch-outlasted",
             "a restore that outlasts a revoke is kept",
-            ASSIGNMENT,
+            TAKEOVERS,
             (
                 (
-                    "                        if self._epoch == epoch:\n                            self._own",
-                    "                        if True:\n                            self._own",
+                    "            if self._epoch == epoch:\n                self._owner.own(",
+                    "            if True:\n                self._owner.own(",
                 ),
             ),
             (f"{UNIT}/test_assignment.py::test_a_restore_that_outlasts_a_revoke_is_given_back",),
@@ -108,9 +111,23 @@ EPOCH = Mechanism(
         Mutant(
             "epoch-lock",
             "a cancelled restore may fence its successor",
-            ASSIGNMENT,
+            TAKEOVERS,
             (("return self._locks.setdefault(place, asyncio.Lock())", "return asyncio.Lock()"),),
             (f"{UNIT}/test_assignment.py::test_a_cancelled_restore_gives_way_to_its_successor_in_order",),
+        ),
+        Mutant(
+            "epoch-begun",
+            "what was revoked before Faust began with it is taken over",
+            "app/transport/recovery.py",
+            (("if app.rebalancing_count != self._assigned_by:", "if False:"),),
+            ("tests/unit/app/test_recovery.py::test_what_was_revoked_meanwhile_waits_for_the_next_assignment",),
+        ),
+        Mutant(
+            "epoch-generation",
+            "what another generation of the group was given is taken over",
+            "app/transport/recovery.py",
+            (("if app.consumer_generation_id == generation_id:", "if True:"),),
+            ("tests/unit/app/test_recovery.py::test_what_another_generation_was_given_is_not_begun",),
         ),
     ),
 )
@@ -128,7 +145,7 @@ READ_COMMITTED = Mechanism(
         Mutant(
             "read-committed-source",
             "aborted records of the source are counted",
-            "app/transport/fetch.py",
+            "tables/fetch.py",
             (("batch.is_transactional and batch.producer_id in fetched._aborted_producers:", "False:"),),
             ("tests/integration/test_transport.py::test_commits_aborts_and_interleaved_transactions",),
         ),
@@ -159,7 +176,7 @@ STATE_ID = Mechanism(
             "state-id-damaged",
             "a directory found damaged is used again",
             "tables/rocksdb.py",
-            (("if (self._path / DAMAGED).exists():", "if False:"),),
+            (("if (self.path / DAMAGED).exists():", "if False:"),),
             ("tests/unit/tables/test_rocksdb.py::test_a_damaged_file_is_an_error_and_then_an_empty_store",),
         ),
         Mutant(
@@ -179,14 +196,14 @@ BYTE_FOR_BYTE = Mechanism(
             "rows-unknown",
             "rows of other versions are left out",
             RESTORE,
-            (("for _, key, value in chunk]", "for _, key, value in chunk if parse_key(key)]"),),
+            ((APPLIED, "[row for row in zip(chunk.keys, chunk.values) if parse_key(row[0])]"),),
             (f"{RESTORED}::test_rows_of_other_versions_and_tables_are_kept_byte_for_byte",),
         ),
         Mutant(
             "rows-tombstones",
             "tombstones are left out",
             RESTORE,
-            (("for _, key, value in chunk]", "for _, key, value in chunk if value is not None]"),),
+            ((APPLIED, "[row for row in zip(chunk.keys, chunk.values) if row[1] is not None]"),),
             (f"{RESTORED}::test_tombstones_remove_rows",),
         ),
     ),
@@ -212,26 +229,63 @@ COMPACT_ONLY = Mechanism(
     ),
 )
 
+GROWN = Mechanism(
+    "topics grown before the fence",
+    (
+        Mutant(
+            "grown-after-fence",
+            "our topics are grown after the fence",
+            OPENING,
+            (
+                ("            await self._source.prepare(place)\n", ""),
+                ("            self._probe(Point.WRITER_FENCED)\n", "            await self._source.prepare(place)\n"),
+            ),
+            (f"{UNIT}/test_opening.py::test_a_partition_that_our_topics_have_no_room_for_yet_is_not_fenced",),
+        ),
+        Mutant(
+            "grown-never",
+            "a partition that came while the worker ran is taken for one that our topics have",
+            "app/transport/topics.py",
+            (("if place.partition < self.counts[place.topic]:", "if True:"),),
+            (f"{GROWTH}::test_new_partitions_of_one_assignment_grow_the_topics_once",),
+        ),
+        Mutant(
+            "grown-unlisted",
+            "a broker that doesn't list a new partition yet is not asked again",
+            "app/transport/topics.py",
+            (("if place.partition >= self.counts[place.topic]:", "if False:"),),
+            (f"{GROWTH}::test_a_broker_that_has_not_heard_of_a_new_partition_is_asked_again_later",),
+        ),
+    ),
+)
+
 REFUSALS = Mechanism(
     "checks of progress against the source",
     (
         Mutant(
             "check-witness",
             "the last record counted may be another one now",
-            OPENING,
+            COUNTED_LOG,
             (
                 (
-                    "if (record.timestamp, record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):",
-                    "if False:",
+                    "record_crc(record.key, record.value)) != (witness.timestamp, witness.crc):",
+                    "record_crc(record.key, record.value)) is None:",
                 ),
             ),
             (f"{TAKING_OVER}::test_another_record_at_the_last_offset_counted_is_another_log",),
         ),
         Mutant(
+            "check-vanished",
+            "the last record counted may be gone from a log that isn't compacted",
+            COUNTED_LOG,
+            (("if not await source.compacts(place.topic):", "if False:"),),
+            (f"{UNIT}/test_counted_log.py::test_a_marker_in_its_place_is_refused_where_nothing_is_compacted_away",),
+        ),
+        Mutant(
             "check-end",
             "the log may end before what was counted",
-            OPENING,
-            (("        if furthest > bounds.end:", "        if False:"),),
+            COUNTED_LOG,
+            (("    if furthest > bounds.end:", "    if False:"),),
             (f"{TAKING_OVER}::test_a_log_that_ends_before_what_was_counted_is_another_one",),
         ),
         Mutant(
@@ -252,7 +306,7 @@ REFUSALS = Mechanism(
             "check-lost-state",
             "state that is lost is begun anew",
             OPENING,
-            (("            await self._refuse_lost_state(place, bounds)", "            pass"),),
+            (("            await self._refuse_lost_state(place)", "            pass"),),
             (f"{TAKING_OVER}::test_an_empty_changelog_although_the_group_had_an_offset_is_lost_state",),
         ),
         Mutant(
@@ -265,4 +319,4 @@ REFUSALS = Mechanism(
     ),
 )
 
-TAKEOVER = (FENCE, HEARTBEAT, REPLACED, EPOCH, READ_COMMITTED, STATE_ID, BYTE_FOR_BYTE, COMPACT_ONLY, REFUSALS)
+TAKEOVER = (FENCE, HEARTBEAT, REPLACED, EPOCH, READ_COMMITTED, STATE_ID, BYTE_FOR_BYTE, COMPACT_ONLY, GROWN, REFUSALS)
