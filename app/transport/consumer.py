@@ -95,7 +95,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[Any, Any]]:
         if not self._get_active_partitions():
-            # None is ready yet. Faust would sleep, however soon one is.
+            # None is ready, or has room in its queue. Faust would sleep, however soon one is.
             self._resumed.clear()
             await self.wait(self._resumed, timeout=timeout)
             return
@@ -114,6 +114,7 @@ class BatchConsumer(driver.Consumer):  # type: ignore[misc]
         """Faust takes a partition back in once its queue is short, also one that we paused meanwhile."""
         super().on_buffer_drop(tp)
         self._active_partitions -= self._paused_partitions
+        self._resumed.set()
 
     def _message(self, place: Any, batch: Batch) -> Any:
         return ConsumerMessage(
