@@ -33,6 +33,7 @@ CORRUPTION = "Corruption"
 DISK_SIGNS = ("IO error", "os error")  # of RocksDB, and of what its binding does beside it
 DAMAGE = (CORRUPTION, "Invalid argument", "No such file")  # what is said of a damaged directory when it is opened
 DAMAGED = "DAMAGED"  # a file in the directory of a store that was found damaged while open
+HELD = ("While lock file:", "lock hold by")  # by another process, and by this one; not said where it can't be opened
 WHOLE_TABLE = bytes.fromhex("f7cff485b741e288")  # how a table file ends that was written to its end
 
 
@@ -111,7 +112,7 @@ class RocksStore:
             db = self._rdict()
         except Exception as err:  # the binding raises bare Exception for everything
             reason = str(err)
-            if CORRUPTION not in reason and ("LOCK:" in reason or "lock hold by" in reason):
+            if any(one in reason for one in HELD):
                 raise RefusedError(
                     f"state directory {self.path}",
                     "another process holds it: two workers share one instance name and data_dir",

@@ -46,6 +46,12 @@ def test_a_directory_held_by_somebody_else_is_refused(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_lock_that_can_not_be_opened_is_the_disks_fault_not_another_workers(tmp_path: Path) -> None:
+    (tmp_path / "clicks-0" / "LOCK").mkdir(parents=True)
+    with pytest.raises(DiskError, match="LOCK: Is a directory"):
+        opened(tmp_path)
+
+
 def test_reads_of_a_closed_store_say_so(tmp_path: Path) -> None:
     store = opened(tmp_path)
     store.commit(ROWS)
