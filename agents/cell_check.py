@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 SETTLED_POLL_S = 1.0
 WORK_S = 0.005  # at a time
 RESTS = 4  # as long as it worked: counting goes first
+REST_MAX_S = 0.5  # a disk may be slow, and whoever gives the partition up waits for the rest
 
 
 class MismatchError(TaintedError):
@@ -84,5 +85,5 @@ class _Pace:
     def rest(self) -> None:
         worked_s = time.monotonic() - self._began
         if worked_s >= WORK_S:
-            time.sleep(RESTS * worked_s)
+            time.sleep(min(RESTS * worked_s, REST_MAX_S))
             self._began = time.monotonic()
