@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 from aiokafka.admin import NewPartitions, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import InvalidPartitionsError, KafkaError, TopicAlreadyExistsError
 
 from agents.source import Place
 from app.transport.admin import TopicInfo, admin_client, create_topic_command, topic_settings, topics_of
@@ -107,8 +107,11 @@ async def _create(admin: object, missing: list[NewTopic]) -> None:
 
 async def _grow(admin: object, wanted: dict[str, int]) -> dict[str, TopicInfo]:
     """Give topics the partitions their sources have got, before the new ones are counted."""
-    await admin.create_partitions({name: NewPartitions(count) for name, count in wanted.items()})  # type: ignore[attr-defined]
-    log.info("topics grown", partitions=wanted)
+    try:
+        await admin.create_partitions({name: NewPartitions(count) for name, count in wanted.items()})  # type: ignore[attr-defined]
+        log.info("topics grown", partitions=wanted)
+    except InvalidPartitionsError as err:  # another worker was first
+        log.info("topics not grown by us", partitions=wanted, reason=str(err))
     while True:
         known = await topics_of(admin)
         if all(known[name].partitions >= count for name, count in wanted.items()):

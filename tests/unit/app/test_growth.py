@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 import pytest
+from aiokafka.admin import NewPartitions
+from aiokafka.errors import InvalidPartitionsError
 
 from agents.source import Place
 from app.transport.membership import FaustMembership
 from app.transport.service import RecountApp
-from app.transport.topics import Topics
+from app.transport.topics import Topics, _grow
 from domain.errors import SinkUnavailableError
 
 
@@ -57,6 +60,21 @@ async def test_a_broker_that_has_not_heard_of_a_new_partition_is_asked_again_lat
         await topics.cover(Place("clicks", 2))
     broker.listed["clicks"] = 3
     await topics.cover(Place("clicks", 2))
+
+
+class Outrun:
+    """An admin client whose broker has just done for another worker what it is asked for."""
+
+    async def create_partitions(self, wanted: Mapping[str, NewPartitions]) -> None:
+        raise InvalidPartitionsError("Topic already has 3 partition(s).")
+
+    async def describe_topics(self) -> list[dict[str, object]]:
+        return [{"topic": "app-clicks-changelog", "partitions": [{"replicas": [1], "isr": [1]}] * 3}]
+
+
+async def test_of_two_workers_that_grow_a_topic_at_once_neither_fails() -> None:
+    known = await _grow(Outrun(), {"app-clicks-changelog": 3})
+    assert known["app-clicks-changelog"].partitions == 3
 
 
 @dataclass
