@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -281,8 +281,9 @@ class RocksStore:
 
     def condemn(self) -> None:
         """What is in the directory is wrong: the next opening starts afresh, also after a death. Idempotent."""
-        (self.path / DAMAGED).touch()
-        sync_directory(self.path)
+        with self._disk_told():
+            (self.path / DAMAGED).touch()
+            sync_directory(self.path)
 
     def close(self) -> None:
         """Safe to repeat."""
@@ -297,7 +298,8 @@ class RocksStore:
         except Exception as err:  # it is closed all the same
             if CORRUPTION not in str(err):
                 raise
-            self.condemn()
+            with suppress(DiskError):  # then it is found damaged once more
+                self.condemn()
 
 
 def _whole_tables(path: Path) -> set[int]:
