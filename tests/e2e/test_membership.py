@@ -140,6 +140,7 @@ def test_of_two_workers_with_one_name_the_older_one_ends(make_scene: MakeScene) 
     scene.verifier.check_stopped(expected)
 
 
+@pytest.mark.long
 def test_partitions_added_while_it_was_away_are_counted_after_a_restart(make_scene: MakeScene) -> None:
     scene = make_scene(partitions=2)
     (worker,) = scene.start("w1")

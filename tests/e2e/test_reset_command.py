@@ -141,6 +141,7 @@ def test_a_topic_made_anew_is_counted_and_the_old_archive_kept(make_scene: MakeS
     restarted(scene, finals_again=True)
 
 
+@pytest.mark.long
 def test_a_lost_changelog_is_started_over(make_scene: MakeScene) -> None:
     scene = make_scene(hbase=True, partitions=2)
     worker = counted(scene, seed=85)
@@ -157,7 +158,8 @@ def test_a_lost_changelog_is_started_over(make_scene: MakeScene) -> None:
     assert (code, said) == (0, f"nothing to reset: there is no state of {scene.topic}\n")
 
 
-@pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.long)], ids=["table", "topic"])
+@pytest.mark.long
+@pytest.mark.parametrize("whole", [False, True], ids=["table", "topic"])
 def test_a_reset_killed_after_any_step_is_finished_by_the_next(make_scene: MakeScene, whole: bool) -> None:
     scene = make_scene(hbase=True, partitions=2)
     worker = counted(scene, seed=86)
