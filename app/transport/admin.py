@@ -5,17 +5,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaError, UnknownTopicOrPartitionError, for_code
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    RequestTimedOutError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
 
 from domain.errors import DependencyError
 
 POLL_S = 0.1
+UNREACHED = (NodeNotReadyError, KafkaConnectionError, RequestTimedOutError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +35,35 @@ class TopicInfo:
     in_sync: int  # copies of the partition that has the fewest
 
 
+class AnyBroker(AIOKafkaAdminClient):  # type: ignore[misc] # the client has no types
+    """The client asks a broker of its choice, also one that died a moment ago: this one asks the others then.
+
+    A controller that can't be reached is looked up again and asked for ever: callers have a deadline.
+    """
+
+    async def _send_request(self, request: Any, node_id: int | None = None) -> Any:
+        nodes = [node_id] if node_id is not None else [one.nodeId for one in self._client.cluster.brokers()]
+        random.shuffle(nodes)
+        for node in nodes[:-1]:
+            with contextlib.suppress(*UNREACHED):
+                return await super()._send_request(request, node)
+        return await super()._send_request(request, nodes[-1] if nodes else None)
+
+    async def _send_to_controller(self, request: Any) -> Any:
+        while True:
+            try:
+                return await super()._send_to_controller(request)
+            except UNREACHED:
+                await self._client.force_metadata_update()
+                await asyncio.sleep(POLL_S)
+
+
 @contextlib.asynccontextmanager
 async def admin_client(bootstrap_servers: str, deadline_s: float, setting: str) -> AsyncIterator[Any]:
     """A connected admin client. Raises `DependencyError` if Kafka doesn't answer, also to later calls."""
     # Less than the deadline: of several brokers the first one asked may hang.
     timeout_ms = int(deadline_s * 1000 / 3)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=timeout_ms)
+    admin = AnyBroker(bootstrap_servers=bootstrap_servers, request_timeout_ms=timeout_ms)
     server = f"Kafka at {bootstrap_servers}"
     fix = f"start it, or correct {setting}"
     try:

@@ -9,13 +9,12 @@ from typing import Any, TypeVar, cast
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 from faust.types import TP
 
 from agents.source import GroupAnswer, Place, SourceRecord
-from app.transport.admin import topic_settings
+from app.transport.admin import AnyBroker, topic_settings
 from app.transport.group import GroupMember
 from app.transport.service import RecountApp
 from app.transport.topics import Topics
@@ -109,7 +108,7 @@ class KafkaSource:
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[Any]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        admin = AnyBroker(bootstrap_servers=self._bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS)
         try:
             await self._bounded(admin.start())
             yield admin
