@@ -132,6 +132,8 @@ class RocksStore:
         return db
 
     def _rdict(self) -> Rdict:
+        for one in self.path.glob("OPTIONS-*"):  # of the last opening: the binding would heed them, not ours
+            one.unlink()
         return Rdict(str(self.path), self._options(), access_type=AccessType.read_write())
 
     def _discard(self) -> None:

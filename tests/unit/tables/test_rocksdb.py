@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -120,6 +121,14 @@ def kept(path: Path) -> int | None:
     assert [value for _, value in rows] == [b"%d" % one for one in range(len(rows))], "none is missing in between"
     assert len(rows) == (0 if position is None else position.offset + 1)
     return None if position is None else len(rows)
+
+
+def test_an_opening_has_its_own_options_not_those_of_the_last_one(tmp_path: Path) -> None:
+    """Above all no compaction before the files that were there have been looked at."""
+    for _ in range(3):
+        opened(tmp_path).close()
+        log = (tmp_path / "clicks-0" / "LOG").read_text()
+        assert re.findall(r"Options.disable_auto_compactions: (\d)", log) == ["1"]
 
 
 def test_a_killed_store_has_all_its_rows(tmp_path: Path) -> None:
