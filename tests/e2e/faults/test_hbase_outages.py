@@ -120,7 +120,7 @@ def test_counting_goes_on_without_servers_of_hbase_and_every_count_gets_there(
         counted, in_hbase = progress(worker)
         assert counted > before[0] + 200 * OUTAGE_S, "it went on all the time"
         assert worker.metric("recount_paused") == 0
-        assert worker.metric("recount_hbase_errors_total") > errors_before + 4
+        assert worker.metric("recount_hbase_errors_total") > errors_before, "nothing was felt of it"
         if loss.some_left:
             at_loss = before[0]
             wait_for("the rest of HBase to take over", lambda: progress(worker)[1] > at_loss, 90)
