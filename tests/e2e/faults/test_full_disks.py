@@ -60,7 +60,7 @@ def test_a_full_disk_under_the_archive_pauses_intake_and_with_room_again_it_catc
     archive = tmp_path / "archive"
     with small_disk(archive, "256m") as disk:
         scene = make_scene()
-        scene.set("sinks.archive", backlog_bytes="256KiB")
+        scene.set("sinks.archive", backlog_bytes="1MiB")
         (worker,) = scene.start("w1")
         with scene.load(seed=72, rate=RATE) as driver:
             wait_for("a first archived record", lambda: positions(worker)[1], 60)

@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.long]
 OUTAGE_S = 30.0
 RATE = 1000
 SOFT_LIMIT_S = 60.0  # a lease's: until then HDFS gives the file to no other writer who doesn't recover it
-LARGE, SMALL = "256MiB", "256KiB"  # backlogs that the outage doesn't fill, and fills
+LARGE, SMALL = "256MiB", "1MiB"  # backlogs that the outage does not fill, and fills: shared by four partitions
 SMALL_BLOCKS = {
     "dfs.blocksize": str(1 << 20),
     "dfs.datanode.round-robin-volume-choosing-policy.additional-available-space": "0",  # 1 GiB must be free otherwise
