@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from domain.errors import CorruptRowError
 from domain.progress import StateProgress, decode_state
 from domain.rows import Kind, Role, Row, parse_key, progress_key, table_prefix, unpack_cell, unpack_certificate
-from tables.rocksdb import RocksStore
+from tables.rocksdb import AFTER, RocksStore
 
 CHUNK_ROWS = 5_000
-AFTER = b"\x00"  # the least key after another is that key and this
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from domain.certificate import Certificate
 from domain.errors import CorruptRowError
 from domain.rows import Cell, Kind, parse_key, table_prefix, unpack_cell, unpack_certificate, window_prefix
-from tables.rocksdb import RocksStore
+from tables.rocksdb import AFTER, RocksStore
 
 CHUNK_ROWS = 1_000
-AFTER = b"\x00"  # the least key after another is that key and this
 
 
 @dataclass(frozen=True, slots=True)

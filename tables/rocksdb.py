@@ -27,6 +27,7 @@ from domain.errors import DiskError, RefusedError, TaintedError
 from domain.rows import Row
 
 LOCAL = b"\x00position"  # never in the changelog: sorts before every versioned row
+AFTER = b"\x00"  # the least key after another is that key and this
 WRITE_BUFFER_BYTES = 16 << 20
 ARENA_BYTES = 128 << 10  # what a store takes at its first row: a worker may have a hundred of them
 CORRUPTION = "Corruption"
